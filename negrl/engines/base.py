@@ -1,0 +1,65 @@
+"""Who writes text: the one contract that every engine keeps.
+
+An engine knows nothing of steps or verdicts. It takes token ids and gives token ids back, with the
+logprobs of the tokens that it drew. `tests/engines/test_contract.py` runs the same tests on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how to continue it.
+
+    `n` completions are drawn, sample i with its own random stream `stable_seed(seed, i)`: the same
+    request gives the same samples in whatever batch it travels. `top_k` 0 means off. Generation
+    ends at the tokenizer's EOS, at `max_tokens`, or at the first of the `stop` strings.
+    """
+
+    prompt_token_ids: list[int]
+    n: int = 1
+    seed: int = 0
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """`token_ids` keeps the stop token (EOS, or the token that completed a stop string);
+    `logprobs` has the same length: log p of each token under the distribution it was drawn from.
+    `text` is cut before EOS and before the stop string. `finish_reason`: "stop" or "length"."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    text: str
+    finish_reason: str
+
+
+class Engine(Protocol):
+    """One engine serves one policy for its whole life: a new policy is a new engine."""
+
+    name: str
+    """"transformers" or "vllm", with its version: "transformers-5.17.0"."""
+
+    def generate(
+        self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
+    ) -> list[list[Completion]]:
+        """`n` completions for each request, in the order of the requests. `on_tokens(k)` is called
+        now and then with the number of tokens drawn since the last call.
+
+        Raises:
+            InputError: a prompt is empty, or leaves no room for one token in the model's context;
+                the message names the request's index. Nothing is generated then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory. Safe to call twice."""
+        ...

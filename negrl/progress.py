@@ -1,0 +1,80 @@
+"""What a person sees while a run works: a live bar per stage, one line per stage when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+
+class StageBar:
+    """Handed to a stage: it advances the bar and says what it counted."""
+
+    def __init__(self, progress: Progress, task: Any):
+        self._progress, self._task = progress, task
+        self.notes: list[str] = []
+        self.tokens = 0
+
+    def total(self, total: float) -> None:
+        self._progress.update(self._task, total=total)
+
+    def advance(self, amount: float = 1) -> None:
+        self._progress.advance(self._task, amount)
+
+    def at(self, completed: float) -> None:
+        self._progress.update(self._task, completed=completed)
+
+    def add_tokens(self, count: int) -> None:
+        """Generated tokens, for the rate beside the bar."""
+        self.tokens += count
+        seconds = self._progress.tasks[self._progress.task_ids.index(self._task)].elapsed or 0
+        self.status(f"{thousands(self.tokens)} tokens · {thousands(self.tokens / max(seconds, 1e-9))}/s")
+
+    def status(self, text: str) -> None:
+        self._progress.update(self._task, status=text)
+
+    def note(self, text: str) -> None:
+        """A fact for the stage's closing line."""
+        self.notes.append(text)
+
+
+class Reporter:
+    """Prints stages. Without a terminal there is no live bar, only the closing lines."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageBar]:
+        start = time.perf_counter()
+        columns = (
+            SpinnerColumn(), TextColumn("{task.description:<26}"), BarColumn(bar_width=24),
+            TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[status]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            bar = StageBar(progress, progress.add_task(name, total=None, status=""))
+            yield bar
+        self._line("[green]✓[/]", name, bar.notes, time.perf_counter() - start)
+
+    def reused(self, name: str, notes: list[str]) -> None:
+        self._line("[cyan]=[/]", name, ["reused", *notes], None)
+
+    def say(self, text: str) -> None:
+        self.console.print(text)
+
+    def _line(self, mark: str, name: str, notes: list[str], seconds: float | None) -> None:
+        took = f"{seconds:7.1f} s" if seconds is not None else " " * 9
+        self.console.print(f"{mark} {name:<28}{took}  {' · '.join(notes)}")
+
+
+def thousands(value: float) -> str:
+    """1234567 -> '1.2M', 45678 -> '46k', 987 -> '987'."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            scaled = value / (1e3 if suffix == "k" else size)
+            return f"{scaled:.0f}{suffix}" if scaled >= 100 or suffix == "k" else f"{scaled:.1f}{suffix}"
+    return f"{value:.0f}"

@@ -1,0 +1,349 @@
+"""The recipe: one YAML per run, its sections named after the stages.
+
+OmegaConf reads the YAML and the dotted overrides, pydantic checks. Unknown keys are errors that
+name the nearest right key. Nothing here imports torch: a recipe is checked before anything heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, model_validator
+
+from negrl.errors import InputError, nearest
+from negrl.trainers.methods import METHODS, check_fields
+
+
+class Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class TrainSection(pydantic.BaseModel):
+    """`method`, the method's own options, and any field of the TRL config that it trains with."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    method: str = "step_advantage"
+    rounds: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> TrainSection:
+        if self.method not in METHODS:
+            known = ", ".join(sorted(METHODS))
+            raise ValueError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}; one of {known}")
+        check_fields(self.method, self.fields)
+        return self
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Everything but `method` and `rounds`: method options and TRL config fields."""
+        return dict(self.model_extra or {})
+
+    def over(self, other: TrainSection) -> TrainSection:
+        """This section on top of `other`'s fields (those that this method knows)."""
+        from negrl.trainers.methods import known_fields
+
+        known = known_fields(self.method)
+        inherited = {k: v for k, v in other.fields.items() if k in known}
+        return TrainSection(
+            method=self.method, rounds=self.rounds or other.rounds, **{**inherited, **self.fields}
+        )
+
+
+class BuildSection(Section):
+    """Make a small model from scratch: for worlds, and to try a recipe without weights."""
+
+    corpus: Literal["world", "solutions"] = "world"
+    """`world`: the world's pre-training text. `solutions`: prompt + reference solution of the training problems."""
+    documents: int = Field(20000, ge=1)
+    tokenizer: Literal["char", "bpe"] = "char"
+    vocab_size: int = Field(2048, ge=64)
+    architecture: Literal["llama", "qwen2"] = "llama"
+    hidden_size: int = 64
+    intermediate_size: int = 176
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 4
+    max_position_embeddings: int = 256
+    tie_word_embeddings: bool = True
+    seed: int = 0
+    train: TrainSection = Field(default_factory=lambda: TrainSection(method="sft"))
+
+
+class PolicySection(Section):
+    model: str | None = None
+    """A model folder or a hub id."""
+    revision: str | None = None
+    build: BuildSection | None = None
+    """Make a small model instead of loading one."""
+    start: TrainSection | None = None
+    """Train the model on the sources' reference solutions first (SFT): every arm starts from there."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    chat_template: bool = False
+    """Wrap prompts in the tokenizer's chat template."""
+    system_prompt: str | None = None
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> PolicySection:
+        if (self.model is None) == (self.build is None):
+            raise ValueError("give either policy.model (a folder or hub id) or policy.build (a small one made here)")
+        if self.start is not None and self.start.method != "sft":
+            raise ValueError(f"policy.start.method must be sft, not '{self.start.method}'")
+        return self
+
+
+class ChainProblems(Section):
+    source: Literal["chain"]
+    train: int = Field(256, ge=1)
+    evaluate: int = Field(1000, ge=1)
+    operations: int = Field(5, ge=1, le=20)
+    habit_rate: float = Field(0.5, ge=0, le=1)
+    """Share of the pre-training text's (and the teacher's) solutions that carry the habits."""
+    teacher_habit_rate: float | None = Field(None, ge=0, le=1)
+    """Like habit_rate, for the teacher alone. Default: the same."""
+    seed: int = 0
+
+
+class Gsm8kProblems(Section):
+    source: Literal["gsm8k"]
+    path: str | None = None
+    """Local JSONL (plain or .gz) for training. Default: openai/gsm8k from the hub."""
+    evaluate_path: str | None = None
+    train: int | None = Field(None, ge=1)
+    """Use the first so many. Default: all."""
+    evaluate: int | None = Field(None, ge=1)
+    template: str = "Question: {prompt}\nAnswer:"
+
+
+class JsonlProblems(Section):
+    source: Literal["jsonl"]
+    path: str
+    """JSON lines (plain or .gz)."""
+    prompt: str = "prompt"
+    gold: str = "gold"
+    solution: str | None = None
+    """Column with a reference solution, for SFT."""
+    evaluate_path: str | None = None
+    """Held-out problems. Default: the last `evaluate` of `path`, taken out of training."""
+    train: int | None = Field(None, ge=1)
+    evaluate: int | None = Field(None, ge=1)
+    template: str = "{prompt}"
+    license: str = "unknown"
+
+
+Problems = Annotated[ChainProblems | Gsm8kProblems | JsonlProblems, Field(discriminator="source")]
+
+
+class TracesSection(Section):
+    """Traces that exist already, in place of sampled ones. Column names may be dotted paths."""
+
+    path: str
+    prompt: str = "prompt"
+    response: str | list[str] = "response"
+    """One column, or several: each becomes a trace of the row's problem."""
+    gold: str = "gold"
+    label: str | list[str] | None = None
+    """The file's own right/wrong column(s), compared with our verdicts in the report."""
+    license: str = "unknown"
+    template: str = "{prompt}"
+
+    @model_validator(mode="after")
+    def _as_many_labels(self) -> TracesSection:
+        if self.label is not None and len(self.labels) != len(self.responses):
+            raise ValueError(f"traces.label names {len(self.labels)} columns, traces.response {len(self.responses)}")
+        return self
+
+    @property
+    def responses(self) -> list[str]:
+        return [self.response] if isinstance(self.response, str) else self.response
+
+    @property
+    def labels(self) -> list[str]:
+        return [] if self.label is None else [self.label] if isinstance(self.label, str) else self.label
+
+
+class EngineSection(Section):
+    kind: Literal["transformers", "vllm"] = "transformers"
+    batch_size: int = Field(512, ge=1)
+    """Sequences decoded at once by the transformers engine."""
+    device: str | None = None
+    """Default: cuda where there is one, else cpu."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to vllm.LLM: tensor_parallel_size, gpu_memory_utilization, ..."""
+
+
+class SampleSection(Section):
+    n: int = Field(16, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_tokens: int = Field(512, ge=1)
+    stop: list[str] = Field(default_factory=list)
+    seed: int = 0
+    shard_size: int = Field(64, ge=1)
+    """Problems per shard: what a killed run can lose."""
+
+
+class VerifySection(Section):
+    extract: Literal["auto", "boxed", "hash", "answer_line", "answer_is", "last_number", "chain"] = "auto"
+    timeout: float = Field(5.0, gt=0)
+    """Seconds for one equivalence check."""
+
+
+class LabelSection(Section):
+    labeler: Literal["fixed", "oracle"] = "fixed"
+    k: int = Field(8, ge=1)
+    """Rollouts at every step (fixed)."""
+    confidence: float = Field(0.9, gt=0.5, lt=1)
+    dead_zone: float = Field(0.2, ge=0, lt=1)
+    """Advantages no larger than this get no weight, whatever their interval."""
+    require_significance: bool = False
+    """Also drop advantages whose interval contains 0."""
+    value_band: tuple[float, float] = (0.1, 0.9)
+    """Keep only traces of problems whose V_0 lies in this band."""
+    after_pit: Literal["drop", "keep"] = "drop"
+    """Steps after the pit of a wrong trace: no weight, or weight as measured."""
+    split: Literal["newline", "blank_line", "pattern", "chain"] = "newline"
+    pattern: str = r"Step \d+:"
+    min_chars: int = Field(1, ge=1)
+    """Shorter steps are merged into their neighbour."""
+    max_steps: int = Field(32, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    """Of a rollout. Default: what sample.max_tokens leaves after the prefix."""
+    shard_size: int = Field(512, ge=1)
+    """Traces per shard."""
+    seed: int = 0
+
+
+class EvaluateSection(Section):
+    n: int = Field(4, ge=1)
+    problems: int | None = Field(None, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+    """Default: sample.max_tokens."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    bootstrap: int = Field(2000, ge=100)
+    seed: int = 12345
+    shard_size: int = Field(500, ge=1)
+
+
+class ReportSection(Section):
+    traces: int = Field(200, ge=0)
+    """Traces to page through in index.html."""
+
+
+class Recipe(Section):
+    name: str
+    seed: int = 0
+    output_dir: str = ""
+    """Default: runs/<name>. The report, plots and results are here; `stages/` holds the rows."""
+    threads: int | None = Field(None, ge=1)
+    """Torch threads. Default: torch's own choice."""
+    policy: PolicySection
+    problems: Problems | None = None
+    traces: TracesSection | None = None
+    engine: EngineSection = Field(default_factory=EngineSection)
+    sample: SampleSection = Field(default_factory=SampleSection)
+    verify: VerifySection = Field(default_factory=VerifySection)
+    label: LabelSection = Field(default_factory=LabelSection)
+    train: TrainSection = Field(default_factory=TrainSection)
+    arms: dict[str, TrainSection] = Field(default_factory=dict)
+    """Several methods side by side, each on top of `train`. Default: one arm named after train.method."""
+    rounds: int = Field(1, ge=1)
+    evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
+    """null: no evaluation."""
+    report: ReportSection = Field(default_factory=ReportSection)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Recipe:
+        if not self.output_dir:
+            self.output_dir = f"runs/{self.name}"
+        if self.problems is None and self.traces is None:
+            raise ValueError("give problems (to sample from) or traces (to import)")
+        if self.problems is None and self.evaluate is not None:
+            raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
+        if self.label.labeler == "oracle" and not isinstance(self.problems, ChainProblems):
+            raise ValueError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
+        low, high = self.label.value_band
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")
+        return self
+
+    @property
+    def resolved_arms(self) -> dict[str, TrainSection]:
+        """Arm name -> complete train section (method defaults are applied by the trainer)."""
+        arms = self.arms or {self.train.method: self.train}
+        return {name: arm.over(self.train) for name, arm in arms.items()}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: a YAML file. Relative paths inside it are relative to the working directory.
+        overrides: `key.sub=value` strings, values in YAML syntax.
+
+    Raises:
+        InputError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    file = Path(path)
+    if not file.is_file():
+        near = nearest(file.name, [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else [])
+        raise InputError(f"{path}: no such recipe{near}")
+    for item in overrides:
+        if "=" not in item or not item.split("=", 1)[0]:
+            raise InputError(f"override '{item}': expected key=value, e.g. sample.n=8")
+    try:
+        config = OmegaConf.load(file)
+        if not OmegaConf.is_dict(config):
+            raise InputError(f"{path}: expected a mapping of sections at the top level")
+        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+        data = OmegaConf.to_container(merged, resolve=True)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    try:
+        return Recipe.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{path}: {_first_error(error)}") from None
+
+
+def _first_error(error: pydantic.ValidationError) -> str:
+    """The first problem as one line. Unknown keys come first: they often cause the others."""
+    details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
+    first = details[0]
+    # The discriminator's tag ("chain") sits in the location of a union; it is no key of the file.
+    location = [str(p) for i, p in enumerate(first["loc"]) if not (i == 1 and first["loc"][0] == "problems")]
+    key = ".".join(location)
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(location[-1], _keys_beside(first['loc']))}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "required key is missing"
+    given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"{key}: {message}{given}{more}" if key else f"{message}{more}"
+
+
+def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that are allowed where `location`'s last key stands."""
+    sources = {"chain": ChainProblems, "gsm8k": Gsm8kProblems, "jsonl": JsonlProblems}
+    model: Any = Recipe
+    for part in location[:-1]:
+        if part in sources:
+            model = sources[str(part)]
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, pydantic.BaseModel)), model)
+    return list(model.model_fields)

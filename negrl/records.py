@@ -1,0 +1,239 @@
+"""The rows that travel between the stages, and their Arrow schemas.
+
+Problem -> Trace -> (Verdict) -> Step, Rollout. Every row names the row that it came from, so that a
+training row can be walked back to a problem, its source and its license.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CORRECT, INCORRECT, UNDECIDED = "correct", "incorrect", "undecided"
+STEP_LABELS = ("good", "neutral", "bad", "pit", "spurious", "unlabelled")
+
+
+class Json(dict):  # type: ignore[type-arg]
+    """A free-form dict, stored as a JSON string column (Arrow wants one type per column)."""
+
+
+def stable_id(*parts: object) -> str:
+    """16 hex digits that depend only on `parts`."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def stable_seed(*parts: object) -> int:
+    """A 31-bit seed that depends only on `parts`: hashed, so that neighbours never overlap."""
+    return int(stable_id(*parts)[:8], 16) & 0x7FFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A prompt, its gold answer and where it came from.
+
+    `messages` is set instead of a plain-text `prompt` when the source is conversational;
+    `solution` is a reference solution text (a teacher's or a person's), when the source has one.
+    """
+
+    problem_id: str
+    source: str
+    split: str
+    license: str
+    prompt: str
+    gold: str
+    messages: list[Message] | None = None
+    solution: str | None = None
+    meta: Json = field(default_factory=Json)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a trace was drawn. Only temperature 1, top_p 1, top_k 0 (off) give logprobs that are
+    fit for importance ratios."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    max_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One response, as token ids (never re-tokenized). `token_ids` ends with the stop token when
+    there was one; `logprobs` (same length, natural log, the sampler's own) is None for imported
+    text. `finish_reason` is "stop", "length" or "imported"."""
+
+    trace_id: str
+    problem_id: str
+    round: int
+    sample_index: int
+    policy: str
+    engine: str
+    sampling: Sampling
+    prompt_token_ids: list[int]
+    token_ids: list[int]
+    logprobs: list[float] | None
+    text: str
+    finish_reason: str
+    answer: str | None = None
+    verdict: str | None = None
+    verdict_reason: str | None = None
+    method: str | None = None
+    meta: Json = field(default_factory=Json)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`value` is correct, incorrect or undecided; `reason` says why it is undecided (no_answer,
+    truncated, timeout, unparsable, gold_unparsable), else None. `method` is the extraction that
+    found `answer`."""
+
+    value: str
+    reason: str | None = None
+    answer: str | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens [start, end) of a trace's `token_ids`. `value` is the chance of a right answer from
+    the prefix that ends with this step, out of `successes` of `n` rollouts; `advantage` is the
+    difference to the step before (V_0, from the prompt, for the first). The low/high columns are
+    interval bounds at the recipe's confidence. NaN where unlabelled."""
+
+    trace_id: str
+    step_index: int
+    start: int
+    end: int
+    text: str
+    n: int
+    successes: int
+    value: float
+    value_low: float
+    value_high: float
+    advantage: float
+    advantage_low: float
+    advantage_high: float
+    label: str
+    labeler: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A continuation sampled after the prefix of `trace_id` that ends with step `step_index`
+    (-1: from the prompt). Kept: it is a full on-policy trace that was paid for."""
+
+    rollout_id: str
+    problem_id: str
+    trace_id: str
+    step_index: int
+    token_ids: list[int]
+    logprobs: list[float]
+    verdict: str
+
+
+# View rows: what a trainer reads. Token lists are ready to train on; the trainers never tokenize.
+
+
+@dataclass(frozen=True, slots=True)
+class SftRow:
+    """`labels` is `input_ids` with -100 on the prompt."""
+
+    problem_id: str
+    trace_id: str
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceRow:
+    """`prompt_ids` is the whole shared prefix: it gets no gradient."""
+
+    problem_id: str
+    chosen_trace_id: str
+    rejected_trace_id: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class AdvantageRow:
+    """All lists have the length of `input_ids`: `labels` (-100 on the prompt), `advantages` (per
+    token, 0 outside the steps that credit kept), `logprobs` (the sampler's; 0 on the prompt;
+    empty list when the trace was imported without them), `step_ids` (-1 on the prompt).
+    `correct` marks a right answer: its tokens carry the NLL anchor."""
+
+    problem_id: str
+    trace_id: str
+    input_ids: list[int]
+    labels: list[int]
+    advantages: list[float]
+    logprobs: list[float]
+    step_ids: list[int]
+    correct: bool
+
+
+@functools.cache
+def arrow_schema(row_type: type) -> pa.Schema:
+    """The Arrow schema of a row dataclass, from its annotations."""
+    import pyarrow as pa
+
+    def arrow_type(hint: Any) -> pa.DataType:
+        scalars: dict[Any, pa.DataType] = {
+            str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), Json: pa.string(),
+        }  # fmt: skip
+        if hint in scalars:
+            return scalars[hint]
+        args = [a for a in typing.get_args(hint) if a is not type(None)]
+        if typing.get_origin(hint) is list:
+            return pa.list_({int: pa.int32(), float: pa.float32()}.get(args[0]) or arrow_type(args[0]))
+        if dataclasses.is_dataclass(hint):
+            hints = typing.get_type_hints(hint)
+            return pa.struct([pa.field(f.name, arrow_type(hints[f.name])) for f in dataclasses.fields(hint)])
+        return arrow_type(args[0])  # X | None
+
+    hints = typing.get_type_hints(row_type)
+    return pa.schema([pa.field(f.name, arrow_type(hints[f.name])) for f in dataclasses.fields(row_type)])
+
+
+def to_dict(row: Any) -> dict[str, Any]:
+    """A row as a flat dict that Arrow can take."""
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(row):
+        value = getattr(row, f.name)
+        if isinstance(value, Json):
+            value = json.dumps(value, sort_keys=True)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        elif isinstance(value, list) and value and dataclasses.is_dataclass(value[0]):
+            value = [dataclasses.asdict(v) for v in value]
+        out[f.name] = value
+    return out
+
+
+def from_dict(row_type: type, data: dict[str, Any]) -> Any:
+    """The inverse of `to_dict`."""
+    values = dict(data)
+    if "meta" in values:
+        values["meta"] = Json(json.loads(values["meta"] or "{}"))
+    if "sampling" in values:
+        values["sampling"] = Sampling(**values["sampling"])
+    if values.get("messages") is not None:
+        values["messages"] = [Message(**m) for m in values["messages"]]
+    return row_type(**values)

@@ -1,0 +1,94 @@
+"""How a policy learns, one short module per method.
+
+A method says which view it reads, which trainer runs it and what its own options and safe defaults
+are. Adding one is a new module here and its name in `_MODULES`. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from negrl.errors import nearest
+
+_MODULES = ("sft", "rft", "dpo", "step_dpo", "step_advantage")
+
+
+class Options(pydantic.BaseModel):
+    """A method's own options, beside the TRL config's fields."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Method:
+    """`view`: the table that it reads (a module of negrl.views). `config`: the TRL config whose
+    fields it takes ("sft" or "dpo"). `trainer`: "module:class", imported when training starts.
+    `defaults`: TRL fields with the values that were measured to be safe."""
+
+    name: str
+    view: str
+    config: str
+    trainer: str
+    options: type[Options] = Options
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+        """The recipe's fields, divided into this method's options and TRL config fields."""
+        own = {k: v for k, v in fields.items() if k in self.options.model_fields}
+        trl = {k: v for k, v in fields.items() if k not in own}
+        return self.options(**own), {**self.defaults, **trl}
+
+
+@functools.cache
+def trl_fields(config: str) -> frozenset[str]:
+    """Field names of trl's SFTConfig / DPOConfig and its bases, read from the installed source
+    without importing it (importing costs seconds and loads torch)."""
+
+    def class_fields(package: str, file: str) -> set[str]:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(f"{package} is not installed")
+        tree = ast.parse((Path(spec.submodule_search_locations[0]) / file).read_text())
+        return {
+            statement.target.id
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        }
+
+    names = class_fields("trl", f"trainer/{config}_config.py") | class_fields("trl", "trainer/base_config.py")
+    names |= class_fields("transformers", "training_args.py")
+    # The pipeline owns these: where a stage writes is not the recipe's to say.
+    return frozenset(n for n in names if not n.startswith("_")) - {"output_dir", "resume_from_checkpoint"}
+
+
+def known_fields(method: str) -> frozenset[str]:
+    spec = METHODS[method]
+    return trl_fields(spec.config) | frozenset(spec.options.model_fields)
+
+
+def check_fields(method: str, fields: dict[str, Any]) -> None:
+    """Raises ValueError for a field that neither the method nor its TRL config has."""
+    known = known_fields(method)
+    for name in fields:
+        if name not in known:
+            raise ValueError(
+                f"unknown field '{name}' for method {method}{nearest(name, known)}: "
+                f"it is no option of {method} and no field of trl's {METHODS[method].config.upper()}Config"
+            )
+    own = {k: v for k, v in fields.items() if k in METHODS[method].options.model_fields}
+    METHODS[method].options(**own)
+
+
+METHODS: dict[str, Method] = {
+    name: importlib.import_module(f"negrl.trainers.methods.{name}").METHOD for name in _MODULES
+}

@@ -1,0 +1,11 @@
+"""SFT on the reference solutions (a teacher's or a person's): the positive-only baseline."""
+
+from negrl.trainers.methods import Method
+
+METHOD = Method(
+    name="sft",
+    view="sft",
+    config="sft",
+    trainer="negrl.trainers.sft:TokenSftTrainer",
+    defaults={"learning_rate": 1e-5, "num_train_epochs": 3},
+)
