@@ -101,9 +101,9 @@ class ChainProblems(Section):
     evaluate: int = Field(1000, ge=1)
     operations: int = Field(5, ge=1, le=20)
     habit_rate: float = Field(0.5, ge=0, le=1)
-    """Share of the pre-training text's (and the teacher's) solutions that carry the habits."""
-    teacher_habit_rate: float | None = Field(None, ge=0, le=1)
-    """Like habit_rate, for the teacher alone. Default: the same."""
+    """Chance that a step of the pre-training text follows the writer's habit."""
+    teacher_habit_rate: float = Field(0.33, ge=0, le=1)
+    """The same for the teacher, whose solutions are kept when the final answer is right."""
     seed: int = 0
 
 
@@ -115,7 +115,7 @@ class Gsm8kProblems(Section):
     train: int | None = Field(None, ge=1)
     """Use the first so many. Default: all."""
     evaluate: int | None = Field(None, ge=1)
-    template: str = "Question: {prompt}\nAnswer:"
+    template: str = "Question: {prompt}\nAnswer:\n"
 
 
 class JsonlProblems(Section):
@@ -194,7 +194,8 @@ class VerifySection(Section):
 
 
 class LabelSection(Section):
-    labeler: Literal["fixed", "oracle"] = "fixed"
+    labeler: Literal["fixed", "oracle", "none"] = "fixed"
+    """`none`: split into steps only."""
     k: int = Field(8, ge=1)
     """Rollouts at every step (fixed)."""
     confidence: float = Field(0.9, gt=0.5, lt=1)
@@ -213,8 +214,8 @@ class LabelSection(Section):
     max_steps: int = Field(32, ge=1)
     max_tokens: int | None = Field(None, ge=1)
     """Of a rollout. Default: what sample.max_tokens leaves after the prefix."""
-    shard_size: int = Field(512, ge=1)
-    """Traces per shard."""
+    shard_size: int = Field(64, ge=1)
+    """Problems per shard."""
     seed: int = 0
 
 
@@ -239,7 +240,9 @@ class Recipe(Section):
     name: str
     seed: int = 0
     output_dir: str = ""
-    """Default: runs/<name>. The report, plots and results are here; `stages/` holds the rows."""
+    """Default: runs/<name>. The report, plots and results are here."""
+    store: str = ""
+    """Folder of the stages' rows and models; runs may share one. Default: <output_dir>/stages."""
     threads: int | None = Field(None, ge=1)
     """Torch threads. Default: torch's own choice."""
     policy: PolicySection
@@ -261,12 +264,17 @@ class Recipe(Section):
     def _whole(self) -> Recipe:
         if not self.output_dir:
             self.output_dir = f"runs/{self.name}"
+        self.store = self.store or f"{self.output_dir}/stages"
         if self.problems is None and self.traces is None:
             raise ValueError("give problems (to sample from) or traces (to import)")
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
         if self.label.labeler == "oracle" and not isinstance(self.problems, ChainProblems):
             raise ValueError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
+        for name, arm in self.resolved_arms.items():
+            needs = METHODS[arm.method].view
+            if needs in ("step_preference", "advantage") and self.label.labeler == "none":
+                raise ValueError(f"arm '{name}' ({arm.method}) needs step values: set label.labeler to fixed or oracle")
         low, high = self.label.value_band
         if not 0 <= low < high <= 1:
             raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")
@@ -315,10 +323,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except pydantic.ValidationError as error:
-        raise InputError(f"{path}: {_first_error(error)}") from None
+        raise InputError(f"{path}: {first_error(error)}") from None
 
 
-def _first_error(error: pydantic.ValidationError) -> str:
+def first_error(error: pydantic.ValidationError) -> str:
     """The first problem as one line. Unknown keys come first: they often cause the others."""
     details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
     first = details[0]

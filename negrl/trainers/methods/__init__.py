@@ -31,6 +31,7 @@ class Options(pydantic.BaseModel):
 class Method:
     """`view`: the table that it reads (a module of negrl.views). `config`: the TRL config whose
     fields it takes ("sft" or "dpo"). `trainer`: "module:class", imported when training starts.
+    `view_reads`: the options that shape the view; the others only matter in training.
     `defaults`: TRL fields with the values that were measured to be safe."""
 
     name: str
@@ -39,6 +40,7 @@ class Method:
     trainer: str
     options: type[Options] = Options
     defaults: dict[str, Any] = field(default_factory=dict)
+    view_reads: tuple[str, ...] = ()
 
     def split(self, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
         """The recipe's fields, divided into this method's options and TRL config fields."""

@@ -25,4 +25,5 @@ METHOD = Method(
     trainer="negrl.trainers.step_advantage:StepAdvantageTrainer",
     options=StepAdvantageOptions,
     defaults={"learning_rate": 1e-6},
+    view_reads=("anchor",),
 )

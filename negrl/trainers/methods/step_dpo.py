@@ -18,5 +18,6 @@ METHOD = Method(
     config="dpo",
     trainer="negrl.trainers.preference:TokenDpoTrainer",
     options=StepDpoOptions,
-    defaults={"learning_rate": 1e-6, "beta": 0.1},
+    defaults={"learning_rate": 1e-6, "beta": 0.1, "precompute_ref_log_probs": True},
+    view_reads=("pairs_per_problem",),
 )

@@ -1,0 +1,234 @@
+"""The vLLM engine: real `vllm.LLM` in this process, token ids in and out.
+
+On a GPU vLLM's own defaults stand. On a CPU machine (tests, small models) it is set up to start in
+seconds. vLLM changes the process that it runs in (environment, torch's thread function, the
+distributed state); `close` puts everything back, so that training and further engines can follow.
+A new policy is a new engine: vLLM's weight reload goes wrong silently for tied embeddings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from negrl.engines import common
+from negrl.engines.base import Completion, Request
+from negrl.errors import InputError, nearest
+from negrl.records import stable_seed
+
+if TYPE_CHECKING:
+    from negrl.recipe import EngineSection, PolicySection
+
+_OWNED = {
+    "model": "policy.model",
+    "revision": "policy.revision",
+    "dtype": "policy.dtype",
+    "trust_remote_code": "policy.trust_remote_code",
+    "logprobs_mode": "nothing: negrl needs the logprobs of the distribution that was drawn from",
+    "skip_tokenizer_init": "nothing: negrl needs the tokenizer",
+}
+"""LLM arguments that the recipe sets elsewhere."""
+
+_CPU_ENVIRONMENT = {
+    # One process, no compilation, one OpenMP thread: 7 s to start instead of 33 s.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "TORCHDYNAMO_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+}
+# Prefixes shorter than a block are never shared: 32 is the smallest that the CPU kernels take.
+_CPU_OPTIONS = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 30}
+_MAX_TEMPERATURE, _MIN_TEMPERATURE = 2.0, 0.01
+"""vLLM refuses more, and silently raises less."""
+
+
+class VllmEngine:
+    """The `Engine` contract on `vllm.LLM`. Greedy samples (temperature 0) carry the logprobs of the
+    plain softmax."""
+
+    def __init__(self, model: str, policy: PolicySection, section: EngineSection):
+        """Start vLLM on `model` (a folder or hub id) with `engine.options` passed to `vllm.LLM`.
+
+        Raises:
+            InputError: vLLM is not installed, an option is unknown or set elsewhere in the recipe, or
+                the device is one that vLLM can't be told to use.
+        """
+        if importlib.util.find_spec("vllm") is None:
+            raise InputError("engine.kind: vllm needs `pip install 'negrl[vllm]'`")
+        self._llm: Any = None
+        self._undo = _ProcessState()
+        try:
+            self._start(model, policy, section)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, model: str, policy: PolicySection, section: EngineSection) -> None:
+        import torch
+
+        on_cpu = not torch.cuda.is_available()
+        # On a CPU its warnings are advice on tuning that a small test model has no use for.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR" if on_cpu else "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if on_cpu:
+            for key, value in _CPU_ENVIRONMENT.items():
+                os.environ.setdefault(key, value)
+            if os.environ["TORCHDYNAMO_DISABLE"] == "1":
+                # The variable is read when torch._dynamo is imported, which may be long past.
+                torch._dynamo.config.disable = True
+        import vllm
+        from vllm.engine.arg_utils import EngineArgs
+
+        self.name = f"vllm-{vllm.__version__}"
+        here = "cpu" if on_cpu else "cuda"
+        if section.device not in (None, here):
+            raise InputError(
+                f"engine.device: '{section.device}': vllm takes the devices that it sees ('{here}' here); "
+                "leave the key out and choose with CUDA_VISIBLE_DEVICES"
+            )
+        known = {f.name for f in dataclasses.fields(EngineArgs)} | set(inspect.signature(vllm.LLM).parameters)
+        for option in section.options:
+            if option in _OWNED:
+                raise InputError(f"engine.options.{option}: set {_OWNED[option]} instead")
+            if option not in known - {"kwargs"}:
+                raise InputError(f"engine.options: unknown option '{option}' of vllm.LLM{nearest(option, known)}")
+        self._llm = vllm.LLM(
+            model,
+            dtype=policy.dtype,
+            revision=policy.revision,
+            tokenizer_revision=policy.revision,
+            trust_remote_code=policy.trust_remote_code,
+            logprobs_mode="processed_logprobs",
+            **{"enable_prefix_caching": True, **(_CPU_OPTIONS if on_cpu else {}), **section.options},
+        )
+        config = self._llm.model_config
+        self._context: int = config.max_model_len
+        self._vocab_size: int = config.get_vocab_size()
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._eos = common.eos_ids(self._tokenizer, _Eos(config.try_get_generation_config().get("eos_token_id")))
+
+    def generate(
+        self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
+    ) -> list[list[Completion]]:
+        """See `Engine.generate`. `max_tokens` is clipped to what `max_model_len` leaves.
+
+        Raises:
+            InputError: a request can't be served (its index is named) or the engine is closed.
+        """
+        if self._llm is None:
+            raise InputError("this engine is closed: open a new one")
+        common.check_requests(requests, self._context, self._vocab_size)
+        for index, request in enumerate(requests):
+            if request.temperature and not _MIN_TEMPERATURE <= request.temperature <= _MAX_TEMPERATURE:
+                raise InputError(
+                    f"request {index}: temperature is {request.temperature}, "
+                    f"expected 0 or {_MIN_TEMPERATURE} to {_MAX_TEMPERATURE} with vllm"
+                )
+        outputs = self._run(requests, on_tokens)
+        ids = [list(output.token_ids) for output in outputs]
+        stops = [request.stop for request in requests for _ in range(request.n)]
+        texts = common.texts(self._tokenizer, ids, stops, self._eos)
+        completions = iter(
+            [
+                # With logprobs=0 there is one entry per token: the sampled one.
+                Completion(ids[i], list(output.logprobs.logprobs), texts[i], output.finish_reason)
+                for i, output in enumerate(outputs)
+            ]
+        )
+        return [[next(completions) for _ in range(request.n)] for request in requests]
+
+    def _run(self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None) -> list[Any]:
+        """vLLM's output of each sample, in order."""
+        from vllm import SamplingParams
+
+        prompts, params = [], []
+        for request in requests:
+            for i in range(request.n):
+                prompts.append({"prompt_token_ids": request.prompt_token_ids})
+                # One prompt per sample: the seeds of vLLM's own n overlap between neighbours, and the
+                # prefix cache makes the repeated prompt cheap.
+                params.append(
+                    SamplingParams(
+                        seed=stable_seed(request.seed, i),
+                        max_tokens=common.room(request, self._context),
+                        temperature=request.temperature,
+                        top_p=request.top_p,
+                        top_k=request.top_k,
+                        stop=list(request.stop),
+                        stop_token_ids=self._eos,
+                        logprobs=0,
+                        flat_logprobs=True,
+                        detokenize=bool(request.stop),
+                    )
+                )
+        names = self._llm.enqueue(prompts, params, use_tqdm=False)
+        found: list[Any] = []
+        try:
+            while self._llm.llm_engine.has_unfinished_requests():
+                for output in self._llm.llm_engine.step():
+                    if output.finished:
+                        found.append(output)
+                        if on_tokens is not None:
+                            on_tokens(len(output.outputs[0].token_ids))
+        except BaseException:
+            # Interrupted: what is left must not turn up in the next call.
+            self._llm.llm_engine.abort_request(names, internal=True)
+            raise
+        found.sort(key=lambda output: int(output.request_id))
+        for output in found:
+            if output.outputs[0].finish_reason not in ("stop", "length"):
+                raise RuntimeError(f"vllm ended a request with '{output.outputs[0].finish_reason}'")
+        return [output.outputs[0] for output in found]
+
+    def close(self) -> None:
+        """Free the model's memory and give the process back as it was. Safe to call twice."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = self._tokenizer = None
+        self._undo.restore()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Eos:
+    eos_token_id: int | list[int] | None
+
+
+class _ProcessState:
+    """What vLLM changes in the process that it runs in, as it was before."""
+
+    def __init__(self) -> None:
+        import torch
+        import torch._dynamo
+
+        self._environment = dict(os.environ)
+        self._set_num_threads = torch.set_num_threads
+        self._threads = torch.get_num_threads()
+        self._dynamo_disabled = torch._dynamo.config.disable
+        self._distributed = torch.distributed.is_initialized()
+        self._affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+        self._restored = False
+
+    def restore(self) -> None:
+        if self._restored:
+            return
+        self._restored = True
+        import torch
+
+        gc.collect()
+        if not self._distributed and torch.distributed.is_initialized():
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+        # vLLM puts a function that refuses in this one's place.
+        torch.set_num_threads = self._set_num_threads
+        torch.set_num_threads(self._threads)
+        torch._dynamo.config.disable = self._dynamo_disabled
+        if self._affinity is not None:
+            os.sched_setaffinity(0, self._affinity)
+        for key in os.environ.keys() - self._environment.keys():
+            del os.environ[key]
+        os.environ.update(self._environment)

@@ -1,0 +1,179 @@
+"""The whole run, in order. The one room that knows all the others.
+
+    base -> start -> [sample | import -> verify -> value -> credit -> view -> train] per arm and round
+         -> evaluate -> report
+
+Stages are keyed by what they depend on, so arms that start from the same policy share its traces and
+labels, a re-run skips what is done, and a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from negrl.errors import InputError, nearest
+from negrl.pipeline import data, learn
+from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped, locked
+from negrl.preflight import Checked, preflight
+from negrl.progress import Reporter
+from negrl.recipe import Recipe, TrainSection
+from negrl.trainers.methods import METHODS
+
+__all__ = ["STAGES", "ArmRun", "RunRecord", "run", "train_arm"]
+
+
+@dataclass
+class ArmRun:
+    """What one arm used and made, round by round."""
+
+    name: str
+    section: TrainSection
+    policy: Policy
+    rounds: list[data.Round] = field(default_factory=list)
+    views: list[Done] = field(default_factory=list)
+    trainings: list[Done] = field(default_factory=list)
+    evaluation: Done | None = None
+
+
+@dataclass
+class RunRecord:
+    """A finished run, for the report."""
+
+    checked: Checked
+    base: Policy
+    start: Policy
+    first: data.Round
+    """Round 1's data: from the start policy, shared by all arms."""
+    arms: list[ArmRun]
+    references: dict[str, Done]
+
+
+def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = None) -> RunRecord | None:
+    """Do what the recipe says, or what is left of it.
+
+    Args:
+        until: stop after this stage (one of STAGES); then nothing is returned.
+
+    Raises:
+        InputError: something in the recipe or its files is wrong (most of it before torch loads).
+    """
+    from negrl.pipeline.finish import finish
+
+    if until is not None and until not in STAGES:
+        raise InputError(f"--until {until}: no such stage{nearest(until, STAGES)}; one of {', '.join(STAGES)}")
+    checked = preflight(recipe)
+    frame = Frame(recipe, reporter or Reporter(), until)
+    with locked(Path(recipe.output_dir)):
+        _prepare(recipe)
+        try:
+            record = _run(frame, checked)
+            finish(frame, record)
+            return record
+        except Stopped as stop:
+            frame.reporter.say(f"stopped after {stop} as asked; the same command without --until goes on from here")
+            return None
+        finally:
+            frame.close_engine()
+
+
+def _prepare(recipe: Recipe) -> None:
+    import os
+
+    from omegaconf import OmegaConf
+
+    from negrl.store import write_atomic
+
+    text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json", exclude_unset=False)))
+    write_atomic(Path(recipe.output_dir) / "recipe.yaml", text.encode())
+    if recipe.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(recipe.threads)  # read when torch loads
+
+
+def _run(frame: Frame, checked: Checked) -> RunRecord:
+    recipe = frame.recipe
+    base, _ = learn.base(frame, checked)
+    frame.pause("base")
+    start, _ = learn.start(frame, checked, base)
+    frame.pause("start")
+    arms = [ArmRun(name, section, start) for name, section in recipe.resolved_arms.items()]
+    first = round_data(frame, checked, start, 1) if data.needs_traces(frame) or checked.imported else data.Round()
+    for arm in arms:
+        for round_ in range(1, (arm.section.rounds or recipe.rounds) + 1):
+            _arm_round(frame, checked, arm, round_, first)
+            if frame.until == "train" and round_ == 1:
+                break
+    frame.pause("view")
+    frame.pause("train")
+    references: dict[str, Done] = {}
+    if recipe.evaluate is not None:
+        if recipe.policy.start is not None:
+            references["base"] = learn.evaluate(frame, checked, base, "base · evaluate")
+        references["start"] = learn.evaluate(frame, checked, start, "start · evaluate")
+        for arm in arms:
+            arm.evaluation = learn.evaluate(frame, checked, arm.policy, f"{arm.name} · evaluate")
+    frame.pause("evaluate")
+    return RunRecord(checked, base, start, first, arms, references)
+
+
+def round_data(frame: Frame, checked: Checked, policy: Policy, round_: int, arm: str = "") -> data.Round:
+    """Traces of `policy`, verified, valued and credited. Imported traces stand in for round 1's."""
+    where = f"{arm} · round {round_} · " if arm else ""
+    if checked.imported and round_ == 1:
+        traces = data.import_traces(frame, checked, policy)
+        frame.pause("import")
+    else:
+        traces = data.sample(frame, checked, policy, round_, f"{where}sample")
+        frame.pause("sample")
+    verified = data.verify(frame, checked, traces, f"{where}verify")
+    frame.pause("verify")
+    valued = data.value(frame, checked, policy, verified, f"{where}value the steps")
+    frame.pause("value")
+    credited = data.credit(frame, verified, valued, f"{where}credit")
+    frame.pause("credit")
+    return data.Round(traces, verified, valued, credited)
+
+
+def _arm_round(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: data.Round) -> None:
+    method = METHODS[arm.section.method]
+    where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
+    if method.view == "sft":
+        current = data.Round()
+    else:
+        current = first if round_ == 1 else round_data(frame, checked, arm.policy, round_, arm.name)
+    table = data.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
+    arm.rounds.append(current)
+    arm.views.append(table)
+    if frame.until == "view":
+        return
+    arm.policy, done = learn.train(frame, arm.policy, table, arm.section, f"{where} · train")
+    arm.trainings.append(done)
+
+
+def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None) -> Done:
+    """The train stage of one arm's first round: for scripts/train.py, where several processes share it.
+
+    With several processes everything before it must be there already (`negrl run RECIPE --until view`).
+
+    Raises:
+        InputError: no such arm, or the view is not there and this is not a single process.
+    """
+    from negrl.trainers.distributed import is_main, world_size
+
+    name = arm or next(iter(recipe.resolved_arms))
+    if name not in recipe.resolved_arms:
+        raise InputError(f"--arm {name}: no such arm{nearest(name, recipe.resolved_arms)}; one of {', '.join(recipe.resolved_arms)}")
+    checked = preflight(recipe)
+    frame = Frame(recipe, reporter or Reporter())
+    if world_size() > 1:
+        frame.require_done = frozenset(STAGES) - {"train"}
+    if is_main():
+        _prepare(recipe)
+    base, _ = learn.base(frame, checked)
+    start, _ = learn.start(frame, checked, base)
+    section = recipe.resolved_arms[name]
+    method = METHODS[section.method]
+    current = data.Round() if method.view == "sft" else round_data(frame, checked, start, 1)
+    table = data.view(frame, checked, start, current, method, section.fields, f"{name} · view")
+    _, done = learn.train(frame, start, table, section, f"{name} · train")
+    return done

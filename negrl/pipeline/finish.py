@@ -1,0 +1,206 @@
+"""The last stage: gather what the run made and hand it to the report."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from negrl.pipeline.frame import Done, Frame
+from negrl.pipeline.learn import log_history
+from negrl.records import CORRECT, INCORRECT, Problem, Step, Trace
+from negrl.store import fingerprint, write_atomic
+from negrl.trainers.methods import METHODS
+
+if TYPE_CHECKING:
+    from negrl.pipeline import ArmRun, RunRecord
+    from negrl.report import ArmReport, RunReport, TraceView
+
+PACKAGES = ("negrl", "torch", "transformers", "trl", "accelerate", "datasets", "math-verify", "vllm")
+
+
+def finish(frame: Frame, record: RunRecord) -> None:
+    """Write the report (unless it is there and nothing changed), print the table and the paths."""
+    from negrl.report.table import screen_table
+
+    recipe = frame.recipe
+    out = Path(recipe.output_dir) / "report"
+    key = fingerprint("report", [d.key for d in frame.done], recipe.report.model_dump(), recipe.name)
+    stamp, index = out / "report.json", out / "index.html"
+    report = gather(frame, record)
+    if stamp.exists() and index.exists() and json.loads(stamp.read_text())["key"] == key:
+        plots = [out / name for name in json.loads(stamp.read_text())["plots"]]
+        frame.reporter.reused("report", [])
+    else:
+        from negrl.report import write_report
+
+        with frame.reporter.stage("report") as bar:
+            paths = write_report(report, out)
+            plots = paths.plots
+            lineage = {d.title: {"folder": d.stage.url, "seconds": d.info["seconds"]} for d in frame.done}
+            write_atomic(Path(recipe.output_dir) / "stages.json", json.dumps(lineage, indent=2).encode())
+            write_atomic(stamp, json.dumps({"key": key, "plots": [p.name for p in plots]}).encode())
+            bar.note(f"{len(report.traces)} traces to page through")
+    console = frame.reporter.console
+    console.print()
+    console.print(screen_table(report))
+    for check in report.checks:
+        console.print(f"check: {check}")
+    reused = sum(d.reused for d in {d.key: d for d in frame.done}.values())
+    total = len({d.key for d in frame.done})
+    console.print(f"{reused} of {total} stages reused" if reused else f"{total} stages done")
+    for path in (index, *plots, out / "results.json"):
+        console.print(f"  {path}", soft_wrap=True)
+
+
+def gather(frame: Frame, record: RunRecord) -> RunReport:
+    """The run as the report's plain dataclasses."""
+    from negrl.report import RunReport
+
+    recipe = frame.recipe
+    steps: dict[str, list[Step]] = {}
+    if record.first.credited is not None:
+        for step in record.first.credited.stage.iterate("steps", Step):
+            steps.setdefault(step.trace_id, []).append(step)
+    traces = record.first.verified.stage.read("traces", Trace) if record.first.verified else []
+    verdicts = {t.trace_id: t.verdict for t in traces}
+    advantages = {
+        verdict: [s.advantage for trace, found in steps.items() if verdicts.get(trace) == verdict for s in found]
+        for verdict in (CORRECT, INCORRECT)
+    }
+    label: dict[str, object] = {}
+    checks: list[str] = []
+    if record.first.verified is not None:
+        label |= {"verdicts": record.first.verified.info["verdicts"]}
+        checks += record.first.verified.info["checks"]
+    if record.first.credited is not None:
+        label |= {"steps": record.first.credited.info["labels"]}
+    return RunReport(
+        name=recipe.name,
+        recipe_yaml=(Path(recipe.output_dir) / "recipe.yaml").read_text(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        hardware=hardware(),
+        versions=versions(),
+        arms=[_arm(arm, record) for arm in record.arms],
+        reference=[_reference(name, done) for name, done in record.references.items()],
+        label=label,
+        checks=checks,
+        traces=_choose(traces, steps, record.checked.by_id, recipe.report.traces),
+        dead_zone=recipe.label.dead_zone,
+        advantages=advantages,
+    )
+
+
+def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
+    """`generated_tokens`: samples, plus rollouts where the method reads step values. `seconds`:
+    sampling to training, all rounds; evaluation is not the arm's own cost."""
+    from negrl.report import ArmReport
+
+    uses_steps = METHODS[arm.section.method].view in ("step_preference", "advantage")
+    generated = label_tokens = 0
+    seconds = 0.0
+    for data, view, training in zip(arm.rounds, arm.views, arm.trainings, strict=True):
+        parts = [view, training]
+        if data.verified is not None:
+            assert data.sampled is not None and data.valued is not None and data.credited is not None
+            parts += [data.sampled, data.verified]
+            generated += data.sampled.info["generated_tokens"]
+            if uses_steps:
+                parts += [data.valued, data.credited]
+                label_tokens += data.valued.info["generated_tokens"]
+        seconds += sum(part.seconds for part in parts)
+    history = [line for training in arm.trainings for line in log_history(training)]
+    return ArmReport(
+        name=arm.name,
+        method=arm.section.method,
+        summary=_summary(arm.evaluation),
+        generated_tokens=generated + label_tokens,
+        label_tokens=label_tokens,
+        seconds=round(seconds, 2),
+        log_history=history,
+        rows=sum(view.info["rows"] for view in arm.views),
+    )
+
+
+def _reference(name: str, done: Done) -> ArmReport:
+    from negrl.report import ArmReport
+
+    return ArmReport(name=name, method="", summary=_summary(done))
+
+
+def _summary(done: Done | None):  # type: ignore[no-untyped-def]
+    from negrl.evaluate.metrics import EvalSummary
+
+    if done is None:
+        return None
+    values = dict(done.info["summary"])
+    for name in ("pass_at_1_ci", "spurious_share_ci"):
+        values[name] = tuple(values[name]) if values[name] is not None else None
+    return EvalSummary(**values)
+
+
+def _choose(
+    traces: Iterable[Trace], steps: dict[str, list[Step]], problems: dict[str, Problem], count: int
+) -> list[TraceView]:
+    """The traces to show: what a reader comes for first (pits, spurious steps), then a fair mix."""
+    from negrl.report import TraceView
+
+    def rank(trace: Trace) -> tuple[int, str]:
+        labels = {s.label for s in steps.get(trace.trace_id, [])}
+        return (0 if "spurious" in labels else 1 if "pit" in labels else 2, trace.trace_id)
+
+    def take(pool: list[Trace], number: int) -> list[Trace]:
+        return sorted(pool, key=rank)[:number]
+
+    pool = list(traces)
+    by_verdict = [[t for t in pool if t.verdict == v] for v in (INCORRECT, CORRECT)]
+    chosen = [t for group in by_verdict for t in take(group, count * 2 // 5)]
+    ids = {t.trace_id for t in chosen}
+    rest = sorted((t for t in pool if t.trace_id not in ids), key=lambda t: t.trace_id)
+    chosen += rest[: count - len(chosen)]
+    return [
+        TraceView(
+            problem=t.problem_id,
+            prompt=problems[t.problem_id].prompt,
+            gold=problems[t.problem_id].gold,
+            trace_id=t.trace_id,
+            verdict=t.verdict,
+            verdict_reason=t.verdict_reason,
+            answer=t.answer,
+            policy=t.policy,
+            steps=steps.get(t.trace_id, []),
+            text=t.text,
+        )
+        for t in chosen
+    ]
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), **found}
+
+
+def hardware() -> str:
+    """CPU count and model, and the GPUs where torch is loaded and sees some."""
+    import sys
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0] if models else name
+    text = f"{os.cpu_count()} x {name}"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        text += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return text

@@ -1,0 +1,166 @@
+"""The frame around every stage: its key, whether it is done already, its line on the screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negrl.errors import InputError
+from negrl.progress import Reporter, StageBar
+from negrl.recipe import Recipe
+from negrl.store import Stage, Store, fingerprint
+from negrl.trainers.distributed import is_main
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from negrl.engines import Engine
+
+STAGES = ("base", "start", "import", "sample", "verify", "value", "credit", "view", "train", "evaluate", "report")
+
+
+class Stopped(Exception):
+    """The stage that `--until` named is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Weights on disk (or a hub id), and the fingerprint of what made them."""
+
+    key: str
+    model: str
+
+
+@dataclass
+class Done:
+    """A finished stage: its folder and what it said of itself."""
+
+    kind: str
+    title: str
+    stage: Stage
+    info: dict[str, Any]
+    reused: bool
+
+    @property
+    def key(self) -> str:
+        return self.stage.folder
+
+    @property
+    def seconds(self) -> float:
+        return float(self.info["seconds"])
+
+
+@dataclass
+class Frame:
+    """What all stages of one run share: the recipe, the store, the one open engine."""
+
+    recipe: Recipe
+    reporter: Reporter
+    until: str | None = None
+    require_done: frozenset[str] = frozenset()
+    """Stages that must be there already: with several processes only training is shared work."""
+    done: list[Done] = field(default_factory=list)
+    _engine: tuple[str, Engine] | None = None
+    _tokenizers: dict[str, PreTrainedTokenizerBase] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.recipe.store)
+
+    def run(
+        self, kind: str, title: str, inputs: dict[str, Any], work: Callable[[Stage, StageBar], dict[str, Any]]
+    ) -> Done:
+        """Do a stage, or find it done.
+
+        Args:
+            kind: one of STAGES; with `inputs` it makes the key of the stage's folder.
+            title: for the screen.
+            inputs: everything that the stage's rows depend on: keys of stages, parts of the recipe.
+            work: does it; returns facts for `stage.json`. It must skip shards that are there.
+        """
+        stage = self.store.stage(kind, fingerprint(kind, inputs))
+        if stage.done:
+            info, reused = stage.info(), True
+            if not any(d.key == stage.folder for d in self.done):  # shared by several arms: say it once
+                self.reporter.reused(title, info["notes"])
+        elif kind in self.require_done:
+            raise InputError(
+                f"'{title}' is not done: with several processes only training runs here. Do the stages before it "
+                "in one process first: negrl run RECIPE --until view"
+            )
+        else:
+            start = time.perf_counter()
+            with self.reporter.stage(title) as bar:
+                facts = work(stage, bar)
+                info = {
+                    "kind": kind, "title": title, "inputs": inputs, "notes": bar.notes,
+                    "seconds": round(time.perf_counter() - start, 3), **facts,
+                }  # fmt: skip
+                if is_main():
+                    stage.finish(info)
+            reused = False
+        done = Done(kind, title, stage, info, reused)
+        self.done.append(done)
+        return done
+
+    def pause(self, kind: str) -> None:
+        """Raises Stopped when the run was asked to go no further than `kind`."""
+        if self.until == kind:
+            raise Stopped(kind)
+
+    def engine(self, policy: Policy) -> Engine:
+        """The engine that serves `policy`. One is open at a time: the last policy's is closed."""
+        from negrl.engines import open_engine
+
+        if self._engine is None or self._engine[0] != policy.key:
+            self.close_engine()
+            self._engine = (policy.key, open_engine(self.recipe.engine, policy.model, self.recipe.policy))
+        return self._engine[1]
+
+    def close_engine(self) -> None:
+        """Before training: stages never share a device."""
+        if self._engine is not None:
+            self._engine[1].close()
+            self._engine = None
+
+    def tokenizer(self, policy: Policy) -> PreTrainedTokenizerBase:
+        from negrl.policy import load_tokenizer
+
+        if policy.model not in self._tokenizers:
+            self._tokenizers[policy.model] = load_tokenizer(policy.model, self.recipe.policy)
+        return self._tokenizers[policy.model]
+
+    def train_progress(self, bar: StageBar) -> Callable[[int, int, dict[str, Any]], None]:
+        """`fit`'s on_step, moving `bar`."""
+
+        def on_step(step: int, total: int, metrics: dict[str, Any]) -> None:
+            bar.total(total)
+            bar.at(step)
+            if "loss" in metrics:
+                bar.status(f"step {step}/{total} · loss {float(metrics['loss']):.3f}")
+
+        return on_step
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One run at a time in an output folder.
+
+    Raises:
+        InputError: another process is at work there.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"output_dir: another negrl run is at work in '{folder}'; wait for it or name another") from None
+    try:
+        yield
+    finally:
+        lock.release()

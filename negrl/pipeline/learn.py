@@ -1,0 +1,204 @@
+"""The stages that make or judge weights: base model, start policy, arms, evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from negrl.errors import InputError
+from negrl.pipeline.data import draw, needs_traces, solutions, view
+from negrl.pipeline.data import Round
+from negrl.pipeline.frame import Done, Frame, Policy
+from negrl.preflight import Checked, problems_key
+from negrl.progress import StageBar, thousands
+from negrl.recipe import ChainProblems, TrainSection
+from negrl.records import CORRECT, Json, SftRow, Trace
+from negrl.store import Stage
+from negrl.trainers.methods import METHODS
+
+
+def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
+    """The recipe's model, or a small one made from scratch."""
+    section = frame.recipe.policy
+    if section.build is None:
+        assert section.model is not None and checked.model_key is not None
+        return Policy(checked.model_key, section.model), None
+    build = section.build
+
+    def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        from negrl.policy import build_model, build_tokenizer
+        from negrl.trainers.fit import fit
+
+        texts = _corpus(frame, checked)
+        tokenizer = build_tokenizer(build, texts)
+        build_model(build, tokenizer, stage.path / "untrained")
+        rows = []
+        for start in range(0, len(texts), 4096):
+            for ids in tokenizer(texts[start : start + 4096], add_special_tokens=False)["input_ids"]:
+                ids = [*ids, tokenizer.eos_token_id][: build.max_position_embeddings]
+                rows.append(SftRow("", "", ids, ids))
+        method = METHODS["sft"]
+        fitted = fit(
+            method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path, section,
+            build.seed, frame.train_progress(bar),
+        )  # fmt: skip
+        bar.note(f"{_parameters(stage) / 1e3:,.0f}k parameters from {len(texts):,} texts")
+        return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
+
+    if isinstance(frame.recipe.problems, ChainProblems):  # the text depends on the world, not on the problems drawn
+        source: Any = frame.recipe.problems.model_dump(include={"operations", "habit_rate", "seed"})
+    else:
+        source = problems_key(checked.train)
+    done = frame.run("base", "base model", {"build": build.model_dump(), "source": source, "dtype": section.dtype}, work)
+    return _policy(done), done
+
+
+def _corpus(frame: Frame, checked: Checked) -> list[str]:
+    from negrl.problems import world_of
+
+    build = frame.recipe.policy.build
+    assert build is not None
+    if build.corpus == "world":
+        world = world_of(frame.recipe.problems) if frame.recipe.problems is not None else None
+        if world is None:
+            raise InputError("policy.build.corpus: world needs a problem source that is a world (chain); use solutions")
+        return world.pretraining_texts(build.documents)
+    texts = [p.prompt + p.solution for p in checked.train if p.solution is not None][: build.documents]
+    if not texts:
+        raise InputError("policy.build.corpus: solutions, but no training problem has a reference solution")
+    return texts
+
+
+def start(frame: Frame, checked: Checked, policy: Policy) -> tuple[Policy, Done | None]:
+    """The policy that all arms start from: SFT on the reference solutions, when the recipe says so."""
+    section = frame.recipe.policy.start
+    if section is None:
+        return policy, None
+    data = view(frame, checked, policy, Round(), METHODS["sft"], section.fields, "start policy · view")
+    done = _fit(frame, policy, data, section, "start", "start policy · train")
+    return _policy(done), done
+
+
+def train(frame: Frame, policy: Policy, data: Done, section: TrainSection, title: str) -> tuple[Policy, Done]:
+    """One arm's training on its view, from `policy`."""
+    done = _fit(frame, policy, data, section, "train", title)
+    return _policy(done), done
+
+
+def training_inputs(frame: Frame, policy: Policy, data: Done, section: TrainSection) -> dict[str, Any]:
+    return {
+        "view": data.key, "policy": policy.key, "method": section.method, "fields": section.fields,
+        "seed": frame.recipe.seed, "dtype": frame.recipe.policy.dtype,
+    }  # fmt: skip
+
+
+def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: str, title: str) -> Done:
+    method = METHODS[section.method]
+
+    def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        from negrl.trainers.fit import fit
+        from negrl.views import VIEWS
+
+        frame.close_engine()
+        row_type = VIEWS[method.view].row_type
+        fitted = fit(
+            method, section.fields, data.stage.read(method.view, row_type), row_type, policy.model, stage.path,
+            frame.recipe.policy, frame.recipe.seed, frame.train_progress(bar),
+        )  # fmt: skip
+        bar.note(f"{fitted.steps:,} steps")
+        bar.note(f"{thousands(fitted.trained_tokens)} tokens trained")
+        return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
+
+    return frame.run(kind, title, training_inputs(frame, policy, data, section), work)
+
+
+def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done:
+    """n samples of every held-out problem, judged; the world's checker looks at each right answer."""
+    section = frame.recipe.evaluate
+    assert section is not None
+    problems = checked.evaluate[: section.problems]
+    if not problems:
+        raise InputError("evaluate: the problem source has no held-out problems; set problems.evaluate or evaluate: null")
+    max_tokens = section.max_tokens or frame.recipe.sample.max_tokens
+
+    def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        from negrl.evaluate.metrics import summarise
+        from negrl.problems import world_of
+        from negrl.verify import Verifier
+
+        world = world_of(frame.recipe.problems) if frame.recipe.problems is not None else None
+        verifier = Verifier(frame.recipe.verify)
+        shards = [problems[i : i + section.shard_size] for i in range(0, len(problems), section.shard_size)]
+        bar.total(len(shards))
+        for index, shard in enumerate(shards):
+            if not stage.has("traces", index):
+                drawn = draw(
+                    frame, policy, shard, n=section.n, round_=0, seed=section.seed, temperature=section.temperature,
+                    max_tokens=max_tokens, bar=bar,
+                )  # fmt: skip
+                by_id = {p.problem_id: p for p in shard}
+                judged = []
+                for trace in drawn:
+                    problem = by_id[trace.problem_id]
+                    verdict = verifier.verify(trace.text, problem.gold, trace.finish_reason)
+                    wrong = None if world is None else not all(world.check_steps(problem, trace.text))
+                    judged.append(
+                        dataclasses.replace(
+                            trace,
+                            answer=verdict.answer,
+                            verdict=verdict.value,
+                            verdict_reason=verdict.reason,
+                            method=verdict.method,
+                            meta=Json(has_wrong_step=wrong),
+                        )
+                    )
+                stage.write("traces", index, Trace, judged)
+            bar.advance()
+        traces = stage.read("traces", Trace)
+        rows = [
+            (t.problem_id, t.verdict or "", t.verdict_reason, t.meta["has_wrong_step"] if t.verdict == CORRECT else None)
+            for t in traces
+        ]
+        summary = summarise(rows, len(problems) * section.n, section.confidence, section.bootstrap, section.seed)
+        low, high = summary.pass_at_1_ci
+        bar.note(f"pass@1 {summary.pass_at_1:.3f} [{low:.3f}, {high:.3f}]")
+        if summary.spurious_share is not None:
+            bar.note(f"{summary.spurious_share:.1%} of right answers contain a wrong step")
+        return {
+            "summary": dataclasses.asdict(summary),
+            "generated_tokens": sum(len(t.token_ids) for t in traces),
+        }
+
+    inputs = {
+        "problems": problems_key(problems), "policy": policy.key, "evaluate": section.model_dump(exclude={"shard_size"}),
+        "max_tokens": max_tokens, "top_p": frame.recipe.sample.top_p, "top_k": frame.recipe.sample.top_k,
+        "stop": frame.recipe.sample.stop, "verify": frame.recipe.verify.model_dump(),
+        "engine": frame.recipe.engine.kind,
+        "prompting": frame.recipe.policy.model_dump(include={"chat_template", "system_prompt"}),
+    }  # fmt: skip
+    return frame.run("evaluate", title, inputs, work)
+
+
+def log_history(done: Done) -> list[dict[str, Any]]:
+    """The trainer's log of a finished training."""
+    path = done.stage.path / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _policy(done: Done) -> Policy:
+    return Policy(done.key, str(done.stage.path / "model"))
+
+
+def _parameters(stage: Stage) -> int:
+    from safetensors import safe_open
+
+    total = 0
+    for file in (stage.path / "model").glob("*.safetensors"):
+        with safe_open(str(file), "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is no dict
+                size = 1
+                for extent in tensors.get_slice(name).get_shape():
+                    size *= extent
+                total += size
+    return total

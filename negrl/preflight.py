@@ -1,0 +1,58 @@
+"""Everything that can be wrong in what the user gave, found before anything heavy loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from negrl.policy import check_model
+from negrl.problems import load_problems
+from negrl.recipe import Recipe
+from negrl.records import Problem
+from negrl.store import fingerprint
+
+if TYPE_CHECKING:
+    from negrl.problems.imported import ImportedTrace
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A recipe whose files were read: problems by split, imported traces, the model's fingerprint."""
+
+    recipe: Recipe
+    train: list[Problem]
+    evaluate: list[Problem]
+    imported: list[ImportedTrace] = field(default_factory=list)
+    model_key: str | None = None
+
+    @property
+    def by_id(self) -> dict[str, Problem]:
+        return {p.problem_id: p for p in [*self.train, *self.evaluate]}
+
+
+def preflight(recipe: Recipe) -> Checked:
+    """Read the problems and imported traces, look at the model folder.
+
+    Raises:
+        InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
+            the model folder is none.
+    """
+    model_key = check_model(recipe.policy) if recipe.policy.model is not None else None
+    train: list[Problem] = []
+    evaluate: list[Problem] = []
+    if recipe.problems is not None:
+        found = load_problems(recipe.problems)
+        train, evaluate = found.train, found.evaluate
+    imported: list[ImportedTrace] = []
+    if recipe.traces is not None:
+        from negrl.problems import imported as importing
+
+        problems, imported = importing.load(recipe.traces)
+        known = {p.problem_id for p in train}
+        train = [*train, *(p for p in problems if p.problem_id not in known)]
+    return Checked(recipe, train, evaluate, imported, model_key)
+
+
+def problems_key(problems: list[Problem]) -> str:
+    """Of what the problems say, wherever they were read from."""
+    return fingerprint([[p.problem_id, p.prompt, p.gold, p.solution] for p in problems])

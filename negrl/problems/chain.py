@@ -1,0 +1,147 @@
+"""`chain`: a start digit and m operations (+, -, *, ^ = max) modulo 10, worked from left to right.
+
+    prompt    9*0+0+4*2^9?
+    solution  9*0=0;0+0=0;0+4=4;4*2=8;8^9=9;!9
+
+The writer of the pre-training text has habits: on `-` it keeps the first number, on `*` it adds, on
+`^` it copies the right operand. The teacher has the same habits, less often, and its solutions are
+kept when the final answer is right, as is done in practice. A wrong step can still end in a right
+answer (`*0` forgets, `^9` absorbs), so the teacher's right answers carry wrong steps, and more
+positives of that kind do not take the habit away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Callable
+
+from negrl.problems.base import ProblemSet
+from negrl.recipe import ChainProblems
+from negrl.records import Json, Problem, stable_id, stable_seed
+
+EXACT: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: (a + b) % 10,
+    "-": lambda a, b: (a - b) % 10,
+    "*": lambda a, b: (a * b) % 10,
+    "^": max,
+}
+HABIT: dict[str, Callable[[int, int], int]] = {
+    "+": EXACT["+"],
+    "-": lambda a, b: a,
+    "*": lambda a, b: (a + b) % 10,
+    "^": lambda a, b: b,
+}
+ALPHABET = "0123456789+-*^=;!?"
+_STEP = re.compile(r"(\d)([-+*^])(\d)=(\d)")
+
+
+def load(section: ChainProblems) -> ProblemSet:
+    """The first `train` and `evaluate` problems of the world's streams; disjoint by construction."""
+    return ProblemSet(
+        train=_problems(section, "train", section.train), evaluate=_problems(section, "evaluate", section.evaluate)
+    )
+
+
+def _problems(section: ChainProblems, split: str, count: int) -> list[Problem]:
+    rng = random.Random(stable_seed("chain", section.seed, split))
+    found: dict[str, Problem] = {}
+    while len(found) < count:
+        prompt = _draw_prompt(rng, section.operations)
+        # One fifth of all prompts, by their hash, is for evaluation only: whatever the sizes and
+        # seeds, no training problem is ever a held-out one.
+        if (stable_seed("chain-split", prompt) % 5 == 0) != (split == "evaluate") or prompt in found:
+            continue
+        start, operations = parse(prompt)
+        gold = start
+        for op, b in operations:
+            gold = EXACT[op](gold, b)
+        found[prompt] = Problem(
+            problem_id=stable_id("chain", prompt),
+            source="chain",
+            split=split,
+            license="Apache-2.0",
+            prompt=prompt,
+            gold=str(gold),
+            solution=_teacher(prompt, gold, section) if split == "train" else None,
+            meta=Json(operations=section.operations),
+        )
+    return list(found.values())
+
+
+def parse(prompt: str) -> tuple[int, list[tuple[str, int]]]:
+    """`"9*0+4?"` -> `(9, [("*", 0), ("+", 4)])`."""
+    return int(prompt[0]), [(prompt[i], int(prompt[i + 1])) for i in range(1, len(prompt) - 1, 2)]
+
+
+def _draw_prompt(rng: random.Random, operations: int) -> str:
+    rest = "".join(rng.choice("+-*^") + str(rng.randrange(10)) for _ in range(operations))
+    return f"{rng.randrange(10)}{rest}?"
+
+
+def _write(prompt: str, habit_rate: float, rng: random.Random) -> tuple[str, int]:
+    """A solution in which each step follows the habit with chance `habit_rate`, and its answer."""
+    value, operations = parse(prompt)
+    steps = []
+    for op, b in operations:
+        result = (HABIT if rng.random() < habit_rate else EXACT)[op](value, b)
+        steps.append(f"{value}{op}{b}={result};")
+        value = result
+    return "".join(steps) + f"!{value}", value
+
+
+def _teacher(prompt: str, gold: int, section: ChainProblems) -> str:
+    """The noisy writer, tried again until its final answer is right."""
+    rng = random.Random(stable_seed("chain-teacher", section.seed, prompt))
+    while True:
+        solution, answer = _write(prompt, section.teacher_habit_rate, rng)
+        if answer == gold:
+            return solution
+
+
+class ChainWorld:
+    """Writes pre-training text, and judges steps exactly. See `negrl.problems.base.World`."""
+
+    def __init__(self, section: ChainProblems):
+        self.section = section
+
+    def pretraining_texts(self, count: int) -> list[str]:
+        rng = random.Random(stable_seed("chain-text", self.section.seed))
+        prompts = (_draw_prompt(rng, self.section.operations) for _ in itertools.count())
+        held_in = (p for p in prompts if stable_seed("chain-split", p) % 5 != 0)
+        return [prompt + _write(prompt, self.section.habit_rate, rng)[0] for prompt in itertools.islice(held_in, count)]
+
+    def check_steps(self, problem: Problem, text: str) -> list[bool]:
+        """A step is right when it works the next operation of the problem, on the result that the
+        step before it wrote, and exactly. A right step after a wrong one is right."""
+        value, operations = parse(problem.prompt)
+        verdicts = []
+        pieces = [p for p in text.split(";") if p]
+        for index, piece in enumerate(pieces):
+            match = _STEP.fullmatch(piece)
+            if match is None:
+                last = index == len(pieces) - 1 and index == len(operations)
+                verdicts.append(last and piece == f"!{value}")
+                continue
+            a, op, b, result = int(match[1]), match[2], int(match[3]), int(match[4])
+            expected = operations[index] if index < len(operations) else None
+            verdicts.append(a == value and (op, b) == expected and EXACT[op](a, b) == result)
+            value = result
+        return verdicts
+
+    def value(self, problem: Problem, prefix: str) -> float:
+        """1.0 when exact work from the last written result gives the gold answer, else 0.0."""
+        value, operations = parse(problem.prompt)
+        pieces = [p for p in prefix.split(";") if p]
+        answer = pieces.pop()[1:] if pieces and pieces[-1].startswith("!") else None
+        if answer is not None:
+            return float(answer == problem.gold)
+        for piece in pieces:
+            match = _STEP.fullmatch(piece)
+            if match is None:
+                return 0.0
+            value = int(match[4])
+        for op, b in operations[len(pieces) :]:
+            value = EXACT[op](value, b)
+        return float(str(value) == problem.gold)

@@ -1,0 +1,198 @@
+"""What a report is made of, what it says in one paragraph, and `results.json`.
+
+The pipeline fills these plain dataclasses; tables, plots and the page only read them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negrl.records import CORRECT, INCORRECT, Step
+from negrl.trainers.methods import METHODS
+
+if TYPE_CHECKING:
+    from negrl.evaluate.metrics import EvalSummary
+
+
+@dataclass
+class ArmReport:
+    """One trained arm, or a reference policy that was evaluated for comparison.
+
+    `generated_tokens` is everything that was sampled for this arm, label rollouts included;
+    `label_tokens` is the part that went into rollouts. `seconds` is the arm's own time. `log_history` is the
+    trainer's, rounds one after another. `rows` is the number of training rows."""
+
+    name: str
+    method: str
+    summary: EvalSummary | None = None
+    generated_tokens: int = 0
+    label_tokens: int = 0
+    seconds: float = 0.0
+    log_history: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0
+
+    @property
+    def positive_only(self) -> bool:
+        """Does it learn from right answers alone? (It reads the view of the sft or rft method.)"""
+        return self.method in METHODS and METHODS[self.method].view in ("sft", "rft")
+
+
+@dataclass
+class TraceView:
+    """One trace to page through. `text` is shown when there are no steps."""
+
+    problem: str
+    prompt: str
+    gold: str
+    trace_id: str
+    verdict: str | None
+    verdict_reason: str | None
+    answer: str | None
+    policy: str
+    steps: list[Step] = field(default_factory=list)
+    text: str = ""
+
+
+@dataclass
+class RunReport:
+    """Everything the report says about a run.
+
+    `reference`: policies evaluated for comparison ("base", "start"), not trained arms. `label`: counts
+    that sum up the step labels. `checks`: plain facts, one sentence each. `advantages`: the finite
+    step advantages of all labelled traces by verdict ("correct", "incorrect"); None: those of `traces`."""
+
+    name: str
+    recipe_yaml: str = ""
+    created: str = ""
+    hardware: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    arms: list[ArmReport] = field(default_factory=list)
+    reference: list[ArmReport] = field(default_factory=list)
+    label: dict[str, Any] = field(default_factory=dict)
+    checks: list[str] = field(default_factory=list)
+    traces: list[TraceView] = field(default_factory=list)
+    dead_zone: float | None = None
+    advantages: dict[str, list[float]] | None = None
+
+    def step_advantages(self) -> dict[str, list[float]]:
+        """Finite step advantages of right and of wrong traces."""
+        found = self.advantages
+        if found is None:
+            found = {
+                verdict: [s.advantage for t in self.traces if t.verdict == verdict for s in t.steps]
+                for verdict in (CORRECT, INCORRECT)
+            }
+        return {v: [a for a in found.get(v, []) if math.isfinite(a)] for v in (CORRECT, INCORRECT)}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPaths:
+    index_html: Path
+    results_json: Path
+    plots: list[Path]
+
+
+def results_json(report: RunReport) -> str:
+    """`results.json`: ASCII, strict JSON (what is not a finite number is null)."""
+    results = {
+        "name": report.name,
+        "created": report.created,
+        "arms": {a.name: _arm_results(a) for a in report.arms},
+        "reference": {a.name: _arm_results(a) for a in report.reference},
+        "label": report.label,
+        "checks": report.checks,
+        "recipe": report.recipe_yaml,
+        "versions": report.versions,
+        "hardware": report.hardware,
+    }
+    return json.dumps(finite(results), indent=2, allow_nan=False, default=str) + "\n"
+
+
+def _arm_results(arm: ArmReport) -> dict[str, Any]:
+    s = arm.summary
+    return {
+        "method": arm.method,
+        "pass_at_1": s.pass_at_1 if s else None,
+        "pass_at_1_ci": list(s.pass_at_1_ci) if s else None,
+        "spurious_share": s.spurious_share if s else None,
+        "spurious_share_ci": list(s.spurious_share_ci) if s and s.spurious_share_ci else None,
+        "generated_tokens": arm.generated_tokens,
+        "label_tokens": arm.label_tokens,
+        "seconds": arm.seconds,
+        "rows": arm.rows,
+        "problems": s.problems if s else None,
+        "samples": s.samples if s else None,
+        "truncated_rate": s.truncated_rate if s else None,
+        "undecided_rate": s.undecided_rate if s else None,
+        "no_answer_rate": s.no_answer_rate if s else None,
+        "confidence": s.confidence if s else None,
+    }
+
+
+def finite(value: Any) -> Any:
+    """`value` with every NaN and infinity, at any depth, replaced by None."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Characters that have no look of their own, or that reorder their neighbours (controls, bidi
+    overrides, zero-width, lone surrogates), written as <U+202E>: what is shown is what is there."""
+    return _UNSEEN.sub(lambda m: f"<U+{ord(m[0]):04X}>", text)
+
+
+def finding(report: RunReport) -> str:
+    """What the run found, in plain words."""
+    scored = [(a, a.summary) for a in report.arms if a.summary is not None]
+    if not report.arms:
+        return "Nothing was trained in this run."
+    if not scored:
+        many = "1 arm was" if len(report.arms) == 1 else f"{len(report.arms)} arms were"
+        return f"{many} trained ({', '.join(a.name for a in report.arms)}); none was evaluated."
+
+    best, top = max(scored, key=lambda pair: pair[1].pass_at_1)
+    low, high = top.pass_at_1_ci
+    start = next((a.summary for a in report.reference if a.name == "start" and a.summary), None)
+    lead = "has the highest pass@1" if len(scored) > 1 else "reaches a pass@1 of"
+    sentence = f"{best.name} {lead}{':' if len(scored) > 1 else ''} {top.pass_at_1:.3f}"
+    sentence += f" ({top.confidence:.0%} interval {low:.3f} to {high:.3f})"
+    if start:
+        sentence += f"; the policy that every arm started from has {start.pass_at_1:.3f}"
+    sentences = [sentence + "."]
+
+    others = [(a, s) for a, s in scored if a is not best]
+    # The claim to test is against arms that learn from right answers alone, where the winner does not.
+    positives = [(a, s) for a, s in others if a.positive_only]
+    against = positives if positives and not best.positive_only else others
+    apart = [f"{a.name} ({s.pass_at_1:.3f})" for a, s in against if s.pass_at_1_ci[1] < low]
+    close = [f"{a.name} ({s.pass_at_1:.3f})" for a, s in against if s.pass_at_1_ci[1] >= low]
+    if apart:
+        sentences.append(f"Its interval lies wholly above {_those(apart)} of {_listed(apart)}.")
+    if close:
+        sentences.append(f"It overlaps with {_those(close)} of {_listed(close)}: this run does not tell them apart.")
+    if top.spurious_share is not None:
+        compared = [f"{a.name}: {s.spurious_share:.0%}" for a, s in against if s.spurious_share is not None]
+        rest = f" ({', '.join(compared)})" if compared else ""
+        sentences.append(f"Of its right answers, {top.spurious_share:.0%} contain a wrong step{rest}.")
+    return " ".join(sentences)
+
+
+def _those(names: list[str]) -> str:
+    return "that" if len(names) == 1 else "those"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,109 @@
+"""From values to labels and weights: which steps helped, which hurt, which one is to blame.
+
+Advantages of at most the dead zone count as none. The pit of a wrong trace is the step that brings
+the value down to its lowest; two values less than the dead zone apart count as equal there too, for
+with 8 rollouts 1/8 and 0/8 are the same: so the pit is the first step that (a) falls by more than the
+dead zone (and significantly, where the recipe requires it) and (b) ends within the dead zone of the
+trace's lowest value. A trace whose value only slides down in small steps has no pit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from negrl.records import CORRECT, INCORRECT, Step
+from negrl.steps.values import Difference, Estimate
+
+if TYPE_CHECKING:
+    from negrl.recipe import LabelSection
+
+# A difference of two ratios that should equal the dead zone (0.6 - 0.4) may come out a hair above it.
+_ROUNDING = 1e-9
+
+
+def in_band(v0: float | None, section: LabelSection) -> bool:
+    """Is the prompt neither hopeless nor solved? Both ends of the band are inside."""
+    low, high = section.value_band
+    return v0 is not None and low - _ROUNDING <= v0 <= high + _ROUNDING
+
+
+def counts(advantage: Difference, section: LabelSection) -> bool:
+    """Is the advantage outside the dead zone (and its interval off 0, where that is required)?"""
+    if abs(advantage.value) <= section.dead_zone + _ROUNDING:
+        return False
+    return not section.require_significance or not advantage.low <= 0 <= advantage.high
+
+
+def label_steps(
+    values: Sequence[Estimate | None],
+    advantages: Sequence[Difference | None],
+    verdict: str,
+    section: LabelSection,
+) -> list[str]:
+    """A label of `records.STEP_LABELS` for each step of one decided trace.
+
+    good / bad: the advantage counts (`counts`) and is positive / negative; neutral: it does not
+    count. pit: see above, in wrong traces, at most one. spurious: in right traces, the advantage is
+    outside the dead zone and its whole interval below 0, whatever `require_significance` says.
+    unlabelled: no advantage (this value or the one before is missing).
+    """
+    labels = ["unlabelled" if a is None else _sign(a, section) for a in advantages]
+    if verdict == INCORRECT:
+        lowest = min((v.value for v in values if v is not None), default=0.0)
+        for i, value in enumerate(values):
+            if labels[i] == "bad" and value is not None and value.value <= lowest + section.dead_zone + _ROUNDING:
+                labels[i] = "pit"
+                break
+    elif verdict == CORRECT:
+        for i, advantage in enumerate(advantages):
+            if labels[i] == "bad" and advantage is not None and advantage.high < 0:
+                labels[i] = "spurious"
+    return labels
+
+
+def _sign(advantage: Difference, section: LabelSection) -> str:
+    if not counts(advantage, section):
+        return "neutral"
+    return "good" if advantage.value > 0 else "bad"
+
+
+def weights(steps: Sequence[Step], verdict: str | None, v0: float | None, section: LabelSection) -> list[float]:
+    """What each step of a trace weighs in training: its advantage, or 0.
+
+    0 in the dead zone, where unlabelled, after the pit of a wrong trace (`after_pit: drop`), and all
+    through traces that are undecided or whose problem's V_0 is unknown or outside `value_band`.
+    """
+    if verdict not in (CORRECT, INCORRECT) or not in_band(v0, section):
+        return [0.0] * len(steps)
+    out: list[float] = []
+    past_pit = False
+    for step in steps:
+        advantage = Difference(step.advantage, step.advantage_low, step.advantage_high)
+        keep = not past_pit and not math.isnan(step.advantage) and counts(advantage, section)
+        out.append(step.advantage if keep else 0.0)
+        past_pit = past_pit or (verdict == INCORRECT and step.label == "pit" and section.after_pit == "drop")
+    return out
+
+
+def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: LabelSection) -> list[Step]:
+    """The same measured steps under another dead zone: only their labels are new.
+
+    Args:
+        steps: of many traces; those of one trace stand together, in order.
+        verdicts: by trace id.
+    """
+    out: list[Step] = []
+    for trace_id, group in itertools.groupby(steps, key=lambda s: s.trace_id):
+        members = list(group)
+        values = [None if math.isnan(s.value) else Estimate(s.value, s.value_low, s.value_high) for s in members]
+        advantages = [
+            None if math.isnan(s.advantage) else Difference(s.advantage, s.advantage_low, s.advantage_high)
+            for s in members
+        ]
+        labels = label_steps(values, advantages, verdicts.get(trace_id) or "", section)
+        out += [dataclasses.replace(s, label=label) for s, label in zip(members, labels, strict=True)]
+    return out

@@ -1,0 +1,110 @@
+"""Labelers ask and tell: which prefixes should be continued, and what came of it.
+
+A labeler is pure logic and knows no engine. The driver hands it all traces at once (`start`), then
+takes its asks and tells it the outcomes, round after round, until it asks for nothing more. So every
+labeler batches over thousands of traces, and each is tested without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from negrl.records import Problem
+from negrl.steps.split import Span
+from negrl.steps.values import Difference, Estimate, difference, estimate, verdict_value
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One decided trace to label. `steps` has at least one step; `v0` is its problem's V_0."""
+
+    problem: Problem
+    verdict: str
+    v0: Estimate
+    steps: list[Span]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """`count` more rollouts from the prefix of task `trace` (its index in `start`) that ends with
+    step `step_index`; -1: from the prompt."""
+
+    trace: int
+    step_index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`successes` of `n` new rollouts from that prefix came out right.
+
+    A trace is also told what other traces with an equal prefix asked for. `n` may be less than was
+    asked (rollouts that the verifier could not judge), and is 0 where the prefix leaves no room for
+    a rollout: asking again gets 0 again.
+    """
+
+    trace: int
+    step_index: int
+    n: int
+    successes: int
+
+
+class Labeler(Protocol):
+    name: str
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """Forget everything and begin with these traces. Called once, before the first `ask`."""
+        ...
+
+    def ask(self) -> list[Ask]:
+        """What is wanted now; empty when every trace is finished."""
+        ...
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What came of the last asks."""
+        ...
+
+    def values(self, trace: int) -> list[Estimate | None]:
+        """V_i of each step of a task, None where nothing is known."""
+        ...
+
+    def advantages(self, trace: int) -> list[Difference | None]:
+        """A_i of each step of a task, None where nothing is known."""
+        ...
+
+
+class CountingLabeler:
+    """What labelers by rollouts share: counts per prefix, plain ratios as values, plain differences
+    as advantages. A subclass decides what to ask."""
+
+    def __init__(self, confidence: float):
+        self.confidence = confidence
+        self.tasks: list[Task] = []
+        self.counts: list[list[tuple[int, int]]] = []
+        """(n, successes) of each step of each task."""
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        self.tasks = list(tasks)
+        self.counts = [[(0, 0)] * len(t.steps) for t in self.tasks]
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        for o in outcomes:
+            if o.step_index >= 0:
+                n, successes = self.counts[o.trace][o.step_index]
+                self.counts[o.trace][o.step_index] = (n + o.n, successes + o.successes)
+
+    def values(self, trace: int) -> list[Estimate | None]:
+        """The last step's value is the verdict: the trace is finished, nothing is left to chance."""
+        earlier = [estimate(successes, n, self.confidence) for n, successes in self.counts[trace][:-1]]
+        return [*earlier, verdict_value(self.tasks[trace].verdict)]
+
+    def advantages(self, trace: int) -> list[Difference | None]:
+        return plain_differences(self.values(trace), self.tasks[trace].v0)
+
+
+def plain_differences(values: Sequence[Estimate | None], v0: Estimate) -> list[Difference | None]:
+    """A_i = V_i - V_(i-1), with V_0 before the first; None where either side is missing."""
+    before: list[Estimate | None] = [v0, *values[:-1]]
+    return [difference(v, b) if v and b else None for v, b in zip(values, before, strict=True)]

@@ -1,0 +1,115 @@
+"""When to save while training, and what is whole enough to resume from."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback
+
+SECONDS_BETWEEN = 60.0
+"""A killed run loses at most about this much training (when the recipe sets no save_steps)."""
+STEPS_BETWEEN_VOTES = 20
+"""With several processes, rank 0's clock decides, every so many steps."""
+
+
+class TimedCheckpoints(TrainerCallback):
+    """Asks for a checkpoint when the last one is `seconds` old: a short run never pays for one."""
+
+    def __init__(self, seconds: float = SECONDS_BETWEEN):
+        self.seconds = seconds
+        self._last = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.world_size > 1 and state.global_step % STEPS_BETWEEN_VOTES:
+            return
+        due = [time.monotonic() - self._last >= self.seconds and state.global_step < state.max_steps]
+        if args.world_size > 1:
+            broadcast_object_list(due, from_process=0)
+        if due[0]:
+            control.should_save = True
+            self._last = time.monotonic()
+
+
+class Finite(TrainerCallback):
+    """Stops on a gradient norm that is no number (the trainer itself looks at every loss)."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        norm = (logs or {}).get("grad_norm")
+        if norm is not None and not math.isfinite(norm):
+            raise RuntimeError(
+                f"training stopped at step {state.global_step} of {state.max_steps}: the gradient norm is {norm}; "
+                f"lower train.learning_rate (now {args.learning_rate:g})"
+            )
+
+
+class Steps(TrainerCallback):
+    """Calls `on_step(step, total, latest metrics)` after every optimizer step."""
+
+    def __init__(self, on_step: Callable[[int, int, dict[str, Any]], None]):
+        self.on_step = on_step
+        self._metrics: dict[str, Any] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self._metrics = dict(logs or {})
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.on_step(state.global_step, state.max_steps, self._metrics)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in `folder`, None where there is none."""
+    found = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
+    return next((path for path in found if is_whole(path)), None)
+
+
+def remove_broken(folder: Path) -> None:
+    """Delete the checkpoints that a killed run left half written."""
+    for path in folder.glob("checkpoint-*"):
+        if not is_whole(path):
+            shutil.rmtree(path)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Did the trainer finish writing it? The state, written last, must name the folder's step; the
+    weights and the optimizer must be complete files (sharded ones, of FSDP and DeepSpeed: be there)."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    if state.get("global_step") != _step(checkpoint):
+        return False
+    if any(checkpoint.glob("global_step*")) or any(checkpoint.glob("pytorch_model_fsdp*")):
+        return True
+    weights = list(checkpoint.glob("*.safetensors"))
+    optimizer = checkpoint / "optimizer.pt"
+    return bool(weights) and all(map(_safetensors_is_whole, weights)) and zipfile.is_zipfile(optimizer)
+
+
+def _safetensors_is_whole(path: Path) -> bool:
+    """8 bytes header size, JSON header with the tensors' offsets, data: the size must be what they add up to."""
+    with path.open("rb") as handle:
+        try:
+            size = int.from_bytes(handle.read(8), "little")
+            header = json.loads(handle.read(size)) if size < path.stat().st_size else {}
+        except ValueError:
+            return False
+    header.pop("__metadata__", None)
+    if not header:
+        return False
+    return path.stat().st_size == 8 + size + max(tensor["data_offsets"][1] for tensor in header.values())
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isdigit() else -1

@@ -1,0 +1,223 @@
+"""Train one method on one view: rows in, a model folder out.
+
+out/model/           the trained model and its tokenizer, there only when it is complete
+out/log.jsonl        one line per log: step, loss, the method's metrics
+out/fit.json         what was trained, so that the same call returns at once
+out/checkpoints/     while training; a killed run goes on from the last whole one
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from negrl.errors import InputError
+from negrl.recipe import PolicySection
+from negrl.store import fingerprint, write_atomic
+from negrl.trainers.distributed import barrier, is_main
+from negrl.trainers.methods import Method
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """`steps`: optimizer steps. `trained_tokens`: prompt and response tokens run in them, padding not
+    counted. `seconds`: of this call, a resumed run counts from where it went on."""
+
+    model_path: Path
+    log_history: list[dict[str, Any]]
+    steps: int
+    trained_tokens: int
+    seconds: float
+
+
+def fit(
+    method: Method,
+    fields: dict[str, Any],
+    rows: list[Any],
+    row_type: type,
+    model: str,
+    out: Path,
+    policy: PolicySection,
+    seed: int,
+    on_step: Callable[[int, int, dict[str, Any]], None] | None = None,
+) -> FitResult:
+    """Train `model` with `method` on `rows`; see the module's text for what is left in `out`.
+
+    Under torchrun every process calls it with the same arguments; rank 0 writes. The result depends on
+    the global batch (per_device_train_batch_size * gradient_accumulation_steps * processes), not on how
+    it is divided. Called again after a kill it resumes; called again when done it returns at once.
+
+    Args:
+        fields: the recipe's train section: the method's options and TRL config fields.
+        rows: of `row_type` (SftRow, PreferenceRow or AdvantageRow), in any order; the seed shuffles.
+        model: folder or hub id of the start policy; `policy` says in what dtype to run it.
+        on_step: called on rank 0 after every optimizer step with step, total and the latest metrics.
+
+    Raises:
+        InputError: wrong fields, rows that can't be trained as they are, or not one step to take.
+        RuntimeError: the loss or the gradient is no longer finite.
+    """
+    from negrl.trainers import rows as tables
+    from negrl.trainers.checkpoints import last_checkpoint, remove_broken
+    from negrl.trainers.compat import quiet
+    from negrl.trainers.config import configure
+
+    start = time.perf_counter()
+    out = Path(out)
+    checkpoints = out / "checkpoints"
+    with quiet():
+        options, config = configure(method, fields, policy, seed, checkpoints)
+        if not rows:
+            raise InputError(f"train: no rows to train {method.name} on (the {method.view} view is empty)")
+        table = tables.to_table(rows, row_type)
+        source = [str(model), policy.revision, policy.dtype, policy.trust_remote_code]
+        key = fingerprint(method.name, fields, seed, source, tables.table_hash(table))
+        if (done := _finished(out, key)) is not None:
+            return done
+        network, tokenizer = _load(str(model), policy, fields)
+        text_config = network.config.get_text_config()
+        tables.check_rows(
+            rows,
+            table,
+            row_type,
+            vocabulary=text_config.vocab_size,
+            context=getattr(text_config, "max_position_embeddings", None),
+            max_length=fields.get("max_length"),
+        )
+        if is_main():
+            _prepare_folder(checkpoints, key)
+            remove_broken(checkpoints)
+            if not (checkpoints / "rows.arrow").exists():
+                tables.write_table(table, checkpoints / "rows.arrow")
+        barrier()
+        trainer = _trainer(
+            method, options, config, network, tokenizer, checkpoints, on_step, str(model), policy, fields
+        )
+        plan = trainer.batches()
+        if plan.steps_per_epoch == 0:
+            raise InputError(
+                f"train: {len(rows)} rows do not fill one global batch of {plan.size} (dataloader_drop_last)"
+            )
+        resume = last_checkpoint(checkpoints)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        steps = trainer.state.global_step
+        if steps == 0:
+            raise InputError("train: not one step was taken; check train.num_train_epochs and train.max_steps")
+        history = trainer.state.log_history
+        tokens = plan.tokens(steps)
+        _save(trainer, out, policy)
+    seconds = time.perf_counter() - start
+    if is_main():
+        write_atomic(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history).encode())
+        summary = {"key": key, "steps": steps, "trained_tokens": tokens, "seconds": seconds}
+        write_atomic(out / "fit.json", json.dumps(summary).encode())
+        shutil.rmtree(checkpoints)
+    barrier()
+    # The fused head ties the model to itself in a cycle; without this, arms pile up in memory.
+    del trainer, network
+    gc.collect()
+    return FitResult(out / "model", history, steps, tokens, seconds)
+
+
+def _finished(out: Path, key: str) -> FitResult | None:
+    if not ((out / "fit.json").is_file() and (out / "model" / "config.json").is_file()):
+        return None
+    summary = json.loads((out / "fit.json").read_text())
+    if summary["key"] != key:
+        return None
+    history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return FitResult(out / "model", history, summary["steps"], summary["trained_tokens"], summary["seconds"])
+
+
+def _prepare_folder(checkpoints: Path, key: str) -> None:
+    """Keep what an earlier call with the same key left there, and nothing else."""
+    mark = checkpoints / "key"
+    if checkpoints.exists() and not (mark.is_file() and mark.read_text() == key):
+        shutil.rmtree(checkpoints)
+    write_atomic(mark, key.encode())
+
+
+def _load(model: str, policy: PolicySection, fields: dict[str, Any]) -> tuple[Any, Any]:
+    """Float32 weights (safetensors only) and the tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source: dict[str, Any] = {"trust_remote_code": policy.trust_remote_code}
+    if not Path(model).is_dir():
+        source["revision"] = policy.revision
+    settings = {"dtype": torch.float32, **(fields.get("model_init_kwargs") or {})}
+    if isinstance(settings["dtype"], str) and settings["dtype"] != "auto":
+        settings["dtype"] = getattr(torch, settings["dtype"])
+    try:
+        network = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **source, **settings)
+        return network, AutoTokenizer.from_pretrained(model, **source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"policy.model: '{model}' can't be loaded: {str(error).splitlines()[0]}") from None
+
+
+def _trainer(
+    method: Method,
+    options: Any,
+    config: Any,
+    network: Any,
+    tokenizer: Any,
+    checkpoints: Path,
+    on_step: Callable[[int, int, dict[str, Any]], None] | None,
+    model: str,
+    policy: PolicySection,
+    fields: dict[str, Any],
+) -> Any:
+    import datasets
+    from transformers import PrinterCallback
+
+    from negrl.trainers.checkpoints import Finite, Steps, TimedCheckpoints
+
+    callbacks: list[Any] = [Finite()]
+    if config.save_strategy == "no" and "save_strategy" not in fields:
+        callbacks.append(TimedCheckpoints())
+    if on_step is not None and is_main():
+        callbacks.append(Steps(on_step))
+    module, name = method.trainer.split(":")
+    extra: dict[str, Any] = {}
+    if method.config == "dpo" and not config.precompute_ref_log_probs:
+        extra["ref_model"] = _load(model, policy, fields)[0]
+    trainer = getattr(importlib.import_module(module), name)(
+        model=network,
+        args=config,
+        train_dataset=datasets.Dataset.from_file(str(checkpoints / "rows.arrow")),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        options=options,
+        **extra,
+    )
+    if not os.environ.get("NEGRL_DEBUG"):
+        trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _save(trainer: Any, out: Path, policy: PolicySection) -> None:
+    """Write to a temporary folder, then rename: `out/model` is whole or not there."""
+    import torch
+
+    if trainer.is_fsdp_enabled:  # gather the shards into one state dict
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    elif policy.dtype != "float32" and not trainer.is_deepspeed_enabled:
+        trainer.model.to(getattr(torch, policy.dtype))
+    temporary = out / ".model.tmp"
+    if is_main():
+        shutil.rmtree(temporary, ignore_errors=True)
+    barrier()
+    trainer.save_model(str(temporary))
+    barrier()
+    if is_main():
+        (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle, with this machine's paths
+        shutil.rmtree(out / "model", ignore_errors=True)
+        temporary.replace(out / "model")

@@ -1,0 +1,117 @@
+"""The step-advantage loss: raise the steps that helped, lower the steps that hurt.
+
+Pure functions on tensors; docs/losses.md has the formula and where it comes from. B rows of S tokens
+have S-1 predicted positions: position t scores token t+1, so the row columns come in as `column[:, 1:]`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TAPERED_BELOW = 0.5
+"""A negative step counts as tapered (metric `negative/tapered`) when pi/mu is below this."""
+
+
+def step_sums(values: Tensor, step_ids: Tensor, mask: Tensor) -> Tensor:
+    """Sum `values` over the tokens of each step.
+
+    Args:
+        values: (B, S-1) float.
+        step_ids: (B, S-1) int64, -1 where a token belongs to no step.
+        mask: (B, S-1) bool, the tokens that count.
+
+    Returns:
+        (B, K) float with K = largest step id + 1 (at least 1); 0 for a step without tokens.
+    """
+    inside = mask & (step_ids >= 0)
+    count = max(int(step_ids.max()) + 1, 1) if step_ids.numel() else 1
+    sums = values.new_zeros(values.shape[0], count)
+    return sums.scatter_add(1, step_ids.clamp(min=0), torch.where(inside, values, 0.0))
+
+
+def taper(log_probs: Tensor, sampler_log_probs: Tensor, step_ids: Tensor, mask: Tensor) -> Tensor:
+    """min(1, pi(step) / mu(step)) of each token's whole step, without gradient.
+
+    Args: as in `step_advantage_loss`.
+
+    Returns:
+        (B, S-1) float in [0, 1]: the same for all tokens of a step, 1 outside the steps.
+    """
+    with torch.no_grad():
+        log_ratio = step_sums(log_probs - sampler_log_probs, step_ids, mask)
+        per_token = log_ratio.clamp(max=0).exp().gather(1, step_ids.clamp(min=0))
+        return torch.where(mask & (step_ids >= 0), per_token, 1.0)
+
+
+def k3(log_probs: Tensor, sampler_log_probs: Tensor) -> Tensor:
+    """r - 1 - log r with r = pi/mu, per token (B, S-1): never negative, and for tokens drawn from mu
+    its mean is KL(mu || pi). The gradient with respect to log pi is r - 1."""
+    log_ratio = log_probs - sampler_log_probs
+    return torch.expm1(log_ratio) - log_ratio
+
+
+def step_advantage_loss(
+    log_probs: Tensor,
+    advantages: Tensor,
+    sampler_log_probs: Tensor,
+    step_ids: Tensor,
+    mask: Tensor,
+    correct: Tensor,
+    *,
+    negative_weight: float = 1.0,
+    clip: float = 1.0,
+    anchor: float = 0.0,
+    kl: float = 0.0,
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Per-token loss `-w log pi + anchor [correct] (-log pi) + kl k3`, with
+
+        w =  min(A, clip)                                                where A > 0
+        w = -min(|A|, clip) * negative_weight * sg(min(1, pi/mu of the step))  where A < 0
+
+    The caller sums it and divides by the number of trained tokens of the global batch.
+
+    Args:
+        log_probs: (B, S-1) float, log pi of each token; the only input that carries a gradient.
+        advantages: (B, S-1) float, A of the token's step; 0: the token gets no weight.
+        sampler_log_probs: (B, S-1) float, log mu of each token when it was sampled.
+        step_ids: (B, S-1) int64, the token's step within its row, -1 for none.
+        mask: (B, S-1) bool, the trained tokens (label != -100); all else has loss 0.
+        correct: (B,) bool, rows whose trained tokens carry the NLL anchor.
+
+    Returns:
+        The loss (B, S-1), and metrics as (sum, count) scalars without gradient, so that they add up
+        over batches and processes before they are divided.
+    """
+    size = advantages.abs().clamp(max=clip)
+    tapers = taper(log_probs, sampler_log_probs, step_ids, mask)
+    weight = torch.where(advantages > 0, size, -size * negative_weight * tapers) * mask
+    anchored = mask & correct[:, None]
+    divergence = k3(log_probs, sampler_log_probs)
+    loss = -weight * log_probs
+    if anchor:
+        loss = loss - anchor * torch.where(anchored, log_probs, 0.0)
+    if kl:
+        loss = loss + kl * torch.where(mask, divergence, 0.0)
+
+    with torch.no_grad():
+        positive, negative = mask & (advantages > 0), mask & (advantages < 0)
+        # One vote per step, whatever its length: a step is negative when it has a negative token.
+        negative_steps = step_sums(negative.to(log_probs.dtype), step_ids, mask) > 0
+        log_ratio = step_sums(log_probs - sampler_log_probs, step_ids, mask)
+        ratio = log_ratio.clamp(max=0).exp()
+        metrics = {
+            "positive/logp": _mean(log_probs, positive),
+            "negative/logp": _mean(log_probs, negative),
+            "positive/share": _mean(positive.to(log_probs.dtype), mask),
+            "negative/share": _mean(negative.to(log_probs.dtype), mask),
+            "negative/ratio": _mean(ratio, negative_steps),
+            "negative/tapered": _mean((ratio < TAPERED_BELOW).to(log_probs.dtype), negative_steps),
+            "kl": _mean(divergence, mask),
+            "anchor/nll": _mean(-log_probs, anchored),
+        }
+    return loss, metrics
+
+
+def _mean(values: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.where(where, values, 0.0).sum(), where.sum()

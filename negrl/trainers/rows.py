@@ -1,0 +1,106 @@
+"""View rows -> one Arrow file that all processes read, checked before a model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from negrl.errors import InputError
+from negrl.records import AdvantageRow, PreferenceRow, SftRow, arrow_schema
+
+NAMES = {SftRow: "trace_id", AdvantageRow: "trace_id", PreferenceRow: "chosen_trace_id"}
+
+
+def to_table(rows: Sequence[Any], row_type: type) -> pa.Table:
+    """The rows' token and number columns (ids stay behind)."""
+    schema = arrow_schema(row_type)
+    fields = [f for f in schema if not pa.types.is_string(f.type)]
+    columns = [pa.array([getattr(row, f.name) for row in rows], type=f.type) for f in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def check_rows(
+    rows: Sequence[Any],
+    table: pa.Table,
+    row_type: type,
+    *,
+    vocabulary: int,
+    context: int | None,
+    max_length: int | None = None,
+) -> None:
+    """Refuse rows that could only be trained wrong: cut short, without a trained token, misaligned.
+
+    Args:
+        vocabulary: token ids must be below it.
+        context: the model's, in tokens; None: no limit.
+        max_length: the recipe's own limit. Nothing is ever cut to fit it.
+
+    Raises:
+        InputError: names the first offending row's trace, and how many there are.
+    """
+    if not rows:
+        raise InputError("train: no rows to train on (the view is empty: are there right and wrong traces?)")
+
+    def refuse(bad: np.ndarray, what: str) -> None:
+        if bad.any():
+            name = getattr(rows[int(bad.argmax())], NAMES[row_type])
+            raise InputError(f"train: {int(bad.sum())} of {len(rows)} rows {what} (first: trace {name})")
+
+    size = {c: _lengths(table, c) for c in table.column_names if pa.types.is_list(table.schema.field(c).type)}
+    if row_type is PreferenceRow:
+        refuse(size["prompt_ids"] == 0, "have no prompt")
+        refuse(np.minimum(size["chosen_ids"], size["rejected_ids"]) == 0, "have an empty side")
+        lengths = size["prompt_ids"] + np.maximum(size["chosen_ids"], size["rejected_ids"])
+        tokens: tuple[str, ...] = ("prompt_ids", "chosen_ids", "rejected_ids")
+    else:
+        lengths, tokens = size["input_ids"], ("input_ids",)
+        for column, lens in size.items():
+            unaligned = lens != lengths
+            # Imported traces have no logprobs at all.
+            refuse(unaligned & (lens > 0) if column == "logprobs" else unaligned, f"have {column} of another length")
+        # The first token is never predicted, so its label never counts.
+        trained = [sum(label != -100 for label in row.labels[1:]) for row in rows]
+        refuse(np.array(trained) == 0, "have no token to train on (all labels are -100)")
+    if row_type is AdvantageRow:
+        for column in ("advantages", "logprobs"):
+            refuse(
+                np.array([not np.isfinite(getattr(row, column)).all() for row in rows]), f"have a non-finite {column}"
+            )
+    for limit, name in ((context, "the model's context"), (max_length, "train.max_length")):
+        if limit is not None:
+            longest = int(lengths.max())
+            refuse(lengths > limit, f"are longer than {name} of {limit} tokens (longest {longest}); nothing is cut")
+    for column in tokens:
+        ids = [getattr(row, column) for row in rows]
+        refuse(
+            np.array([bool(i) and (max(i) >= vocabulary or min(i) < 0) for i in ids]),
+            f"have token ids outside the model's vocabulary of {vocabulary}",
+        )
+
+
+def table_hash(table: pa.Table) -> str:
+    """Of the rows' content."""
+    digest = hashlib.sha256(str(table.schema).encode())
+    for column in table.columns:
+        for chunk in column.chunks:
+            for buffer in chunk.buffers():
+                digest.update(buffer if buffer is not None else b"-")
+    return digest.hexdigest()[:16]
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """As an Arrow stream, which `datasets` maps into memory."""
+    temporary = path.with_suffix(".tmp")
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1000)
+    temporary.replace(path)
+
+
+def _lengths(table: pa.Table, column: str) -> np.ndarray:
+    return pc.list_value_length(table.column(column)).to_numpy()

@@ -1,0 +1,125 @@
+"""Step-advantage training on stored right and wrong traces: TRL's SFTTrainer with its own collator
+and loss. The loss itself is in `losses`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from negrl.errors import InputError
+from negrl.trainers.batches import Rows, pad
+from negrl.trainers.compat import score
+from negrl.trainers.losses import step_advantage_loss
+from negrl.trainers.sft import TokenCollator, TokenSftTrainer, padding_id
+
+
+class AdvantageCollator(TokenCollator):
+    """Pads `AdvantageRow` columns: beside TokenCollator's, `advantages` and `logprobs` (B, S) float32,
+    `step_ids` (B, S) int64 and `correct` (B,) bool."""
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        return {
+            **super().__call__(rows),
+            "advantages": pad([r["advantages"] for r in rows], 0.0, np.float32, self.multiple),
+            "logprobs": pad([r["logprobs"] for r in rows], 0.0, np.float32, self.multiple),
+            "step_ids": pad([r["step_ids"] for r in rows], -1, np.int64, self.multiple),
+            "correct": torch.tensor([bool(r["correct"]) for r in rows]),
+        }
+
+
+class StepAdvantageTrainer(TokenSftTrainer):
+    """Loss: `step_advantage_loss` summed over the trained tokens of the global batch / their number.
+
+    `options` are the method's `StepAdvantageOptions`. Rows without logprobs (imported traces) get
+    those of the policy as training starts, computed once here: mu := start policy. A resumed run
+    computes the same ones, its checkpoint loads later.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "advantages", "logprobs", "step_ids", "correct")
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self.start_log_probs = self._score_unscored_rows()
+
+    def collator(self, pad_id: int, multiple: Any) -> Any:
+        return AdvantageCollator(pad_id, multiple)
+
+    def rows(self) -> Rows:
+        rows = super().rows()
+        rows.fill("logprobs", self.start_log_probs)
+        return rows
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        scores = score(model, {k: inputs[k] for k in ("input_ids", "attention_mask", "labels")})
+        options = self.options
+        per_token, sums = step_advantage_loss(
+            scores.log_probs,
+            inputs["advantages"][:, 1:],
+            inputs["logprobs"][:, 1:],
+            inputs["step_ids"][:, 1:],
+            scores.mask,
+            inputs["correct"],
+            negative_weight=options.negative_weight,
+            clip=options.clip,
+            anchor=options.anchor,
+            kl=options.kl,
+        )
+        tokens = scores.mask.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = per_token.sum() / torch.as_tensor(tokens).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            # The count covers all processes, and DDP averages over them.
+            loss = loss * self.accelerator.num_processes
+        if scores.entropy is not None:
+            sums["entropy"] = (scores.entropy.detach().sum(), scores.mask.sum())
+        for name, (total, count) in sums.items():
+            old = self._sums.get(name)
+            self._sums[name] = (total, count) if old is None else (old[0] + total, old[1] + count)
+        return (loss, scores) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the metrics since the last log: sums over processes first, then the quotients."""
+        if self._sums:
+            names = list(self._sums)
+            flat = torch.stack([value.double() for name in names for value in self._sums[name]])
+            totals = self.accelerator.reduce(flat, "sum").tolist()
+            for name, total, count in zip(names, totals[::2], totals[1::2], strict=True):
+                if count:
+                    logs[name] = total / count
+            self._sums = {}
+        super().log(logs, *args, **kwargs)
+
+    def _score_unscored_rows(self) -> dict[int, np.ndarray]:
+        """Row index -> log p under the start policy (S,) float32, 0 outside the trained tokens."""
+        rows = super().rows()
+        missing = [i for i in range(len(rows)) if len(rows[i]["logprobs"]) == 0]
+        if not missing:
+            return {}
+        if self.is_deepspeed_enabled:
+            raise InputError(
+                f"train: {len(missing)} traces have no sampler logprobs, and DeepSpeed shards the model "
+                "before they can be computed: train with DDP or FSDP, or sample the traces"
+            )
+        missing.sort(key=lambda i: len(rows[i]["input_ids"]))
+        mine = missing[self.args.process_index :: self.args.world_size]
+        size = self.args.per_device_train_batch_size
+        found: list[tuple[int, np.ndarray]] = []
+        collate = TokenCollator(padding_id(self.processing_class))
+        model: Any = self.model
+        model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            for start in range(0, len(mine), size):
+                indices = mine[start : start + size]
+                batch = {k: v.to(model.device) for k, v in collate([rows[i] for i in indices]).items()}
+                log_probs = score(model, batch).log_probs.float().cpu().numpy()
+                for i, row in zip(indices, log_probs, strict=True):
+                    found.append((i, np.concatenate([[0.0], row[: len(rows[i]["input_ids"]) - 1]]).astype(np.float32)))
+        model.train()
+        return dict(gather_object(found) if self.args.world_size > 1 else found)

@@ -1,0 +1,89 @@
+r"""Take the dress off an answer: delimiters, bold, spacing commands, currency signs, odd characters.
+
+Nothing here changes what an answer means. `clean` keeps LaTeX as LaTeX; `flat` is for comparing
+texts; `has_prose` tells words from formulas, because a LaTeX parser reads "even" as e*v*e*n.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CHARACTERS = str.maketrans(
+    {
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+        **dict.fromkeys("\u00a0\u2009\u202f\u2007\t\n\r", " "),
+        **dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-"),
+        "\u00d7": r"\times ", "\u00b7": r"\cdot ", "\u22c5": r"\cdot ", "\u00f7": "/", "\u2044": "/",
+        "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u2264": r"\le ", "\u2265": r"\ge ", "\u00b0": r"^\circ ",
+        "\u221a": r"\sqrt ", "\u222a": r"\cup ", "\u00b2": "^2", "\u00b3": "^3", "\u00b1": r"\pm ",
+        "\u2019": "'", "\uff05": "%", "€": "$", "£": "$", "¥": "$", "₹": "$",
+    }
+)  # fmt: skip
+_WRAPPERS = re.compile(
+    r"\*\*(?P<a>[^*]+)\*\*|__(?P<b>[^_]+)__|`(?P<c>[^`]+)`|\$\$(?P<d>[^$]+)\$\$|\$(?P<e>[^$]+)\$"
+    r"|\\\((?P<f>(?:(?!\\[()]).)+)\\\)|\\\[(?P<g>(?:(?!\\[\[\]]).)+)\\\]|\"(?P<h>[^\"]+)\"|\\displaystyle(?![a-zA-Z])(?P<i>.+)"
+    r"|\\(?:boxed|fbox|textbf|mathbf|boldsymbol|bm|bf|emph|textit|mathit)\s*\{(?P<j>[^{}]*)\}"
+    r"|\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<k>[^{}]*)\}|\{(?P<l>[^{}]*)\}|\((?P<m>[A-Z])\)"
+)
+_SPACING = re.compile(r"\\[;:, ]|\\q?quad(?![a-zA-Z])|~")
+_DIGIT_SPACING = re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}(?!\d))")
+_SIZES = re.compile(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])")
+_FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[a-zA-Z]*\*?\}|\\[a-zA-Z]+")
+_BARE_FUNCTION = re.compile(
+    r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|pi|infty)(?![A-Za-z])"
+)
+_BARE_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt\(([^()]*)\)")
+_RUN = re.compile(r"[A-Za-z]+")
+_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ '-][A-Za-z]+)*")
+_SMALL_WORDS = frozenset(
+    ("is", "it", "of", "to", "so", "no", "at", "by", "we", "he", "in", "on", "as", "if", "do", "us", "up", "an")
+)
+
+
+def clean(text: str) -> str:
+    """The answer without what surrounds it. At most a few passes over the text."""
+    text = text.translate(_CHARACTERS).strip()
+    for _ in range(8):
+        before = text
+        text = text.strip().rstrip(".,;:").strip()
+        if match := _WRAPPERS.fullmatch(text):
+            text = next(g for g in match.groups() if g is not None)
+        if text == before:
+            break
+    text = _DIGIT_SPACING.sub(",", text.replace(r"\!", "").replace("{,}", ","))
+    text = text.replace(r"\$", "").replace(r"\%", "%").replace("$", "")
+    text = _SIZES.sub("", _SPACING.sub(" ", text))
+    text = _FRACTIONS.sub(r"\\frac", text)
+    text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
+    text = _BARE_FUNCTION.sub(r"\\\1 ", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def flat(text: str) -> str:
+    """Cleaned text without \\text{}, for comparing as text; case counts only in formulas."""
+    text = re.sub(r"\s+", " ", _TEXT.sub(r"\1", text)).strip()
+    return text.casefold() if has_prose(text) else text.replace(" ", "")
+
+
+def has_prose(text: str) -> bool:
+    """Does a cleaned text contain words (beside LaTeX commands, and "and", "or" between values)?"""
+    for run in _RUN.findall(_COMMAND.sub(" ", _TEXT.sub(r" \1 ", text))):
+        low = run.lower()
+        if low in ("and", "or"):
+            continue
+        if len(run) >= 4 or low in _SMALL_WORDS or (len(run) == 3 and low != "abc" and set(low) & set("aeiou")):
+            return True
+    return False
+
+
+def has_letters(text: str) -> bool:
+    """Are there letters beside the LaTeX commands?"""
+    return _RUN.search(_COMMAND.sub(" ", text)) is not None
+
+
+def is_words(text: str) -> bool:
+    """Is a cleaned text nothing but words?"""
+    bare = _TEXT.sub(r"\1", text).strip()
+    return _WORDS.fullmatch(bare) is not None and (has_prose(bare) or bare != text)

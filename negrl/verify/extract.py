@@ -1,0 +1,175 @@
+"""Where in a response the answer stands. Every way of finding it is explicit and has a name.
+
+What is inside <think>...</think> does not count; a <think> that never closes means that there is no
+answer. Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line, answer_is)
+and never falls back to `last_number`, because a number picked out of prose is often not the answer,
+and would turn a right trace into a negative. Who wants `last_number` asks for it by name.
+All scans are linear in the length of the text: it was written by a model, and may be hostile.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+_BOX_TOKEN = re.compile(r"\\f?boxed\s*\{|\\boxed\s+(?P<bare>[0-9]+)|\\.|[{}]", re.DOTALL)
+_BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
+_HASH = re.compile(r"####[ \t]*([^\n]*)")
+_ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
+_ANSWER_IS = re.compile(
+    r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b[ \t]*:?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
+)
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\*([^*\n]+)\*\*", re.DOTALL)
+_SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
+_NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+")
+_MAX_ANSWER = 10_000
+"""Characters; a longer tail cannot be an answer, and only its start is kept to show why."""
+
+
+def boxed(text: str) -> str | None:
+    r"""The last non-empty \boxed{...}, braces nested to any depth; several as `boxes` says."""
+    values = boxes(text)
+    return ", ".join(values) or None
+
+
+def boxes(text: str) -> list[str]:
+    r"""The last non-empty \boxed{...}, and those joined to it by nothing but a comma, "and" or "or".
+
+    A box inside a box belongs to the outer one. When the last box never closes there is none.
+    """
+    if "boxed" not in text:
+        return []
+    open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace
+    closed: list[tuple[int, int]] = []  # closed boxes (content start, content end), outermost only
+    last_opened = -1
+    for match in _BOX_TOKEN.finditer(text):
+        token = match.group()
+        if match["bare"]:
+            closed.append(match.span("bare"))
+        elif token == "{":
+            open_braces.append(-1)
+        elif token[-1] == "{" and len(token) > 2:
+            open_braces.append(match.end())
+            last_opened = match.end()
+        elif token == "}" and open_braces:
+            start = open_braces.pop()
+            if start >= 0:
+                while closed and closed[-1][0] > start:
+                    closed.pop()
+                closed.append((start, match.start()))
+    closed = [(a, b) for a, b in closed if text[a:b].strip()]
+    if not closed or (last_opened > closed[-1][1] and not _is_empty_box(text, last_opened)):
+        return []
+    group = [closed[-1]]
+    for before in reversed(closed[:-1]):
+        gap = text[before[1] + 1 : group[0][0]]
+        gap = gap[: gap.rfind("\\")]
+        joined = len(gap) < 40 and _BETWEEN_BOXES.fullmatch(gap) and re.search(r",|and|or", gap)
+        if not joined:
+            break
+        group.insert(0, before)
+    return list(dict.fromkeys(text[a:b].strip() for a, b in group))
+
+
+def _is_empty_box(text: str, start: int) -> bool:
+    """`start` is just after the opening brace."""
+    return text[start:].lstrip()[:1] == "}"
+
+
+def hash_mark(text: str) -> str | None:
+    """What follows the last `####` on its line (GSM8K)."""
+    start = text.rfind("####")
+    match = _HASH.match(text, start) if start >= 0 else None
+    return match.group(1).strip() or None if match else None
+
+
+def answer_line(text: str) -> str | None:
+    """The last line `A: x` (the GSM8K model solutions)."""
+    found = _ANSWER_LINE.findall(text)
+    return found[-1].strip() or None if found else None
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
+def answer_is(text: str) -> str | None:
+    """What the last "answer is ..." or "Answer: ..." says: the formula or bold text that follows at
+    once, else the rest of the sentence."""
+    last = _last(_ANSWER_IS, text)
+    if last is None:
+        return None
+    tail = text[last.end() : last.end() + _MAX_ANSWER].lstrip(" \t\n:*_")
+    if math := _MATH.match(tail):
+        return next(g for g in math.groups() if g is not None).strip() or None
+    end = _SENTENCE_END.search(tail)
+    return tail[: end.start() if end else None].strip(" \t*_") or None
+
+
+def last_number(text: str) -> str | None:
+    """The last number of the text, with its sign, $ or %."""
+    last = _last(_NUMBER, text)
+    return last.group().rstrip(",") if last else None
+
+
+def chain(text: str) -> str | None:
+    """The chain world: the digits after the last `!`, at the very end of the response."""
+    tail = text[text.rfind("!") + 1 :].strip() if "!" in text else ""
+    return tail if tail.isdigit() and tail.isascii() else None
+
+
+METHODS: dict[str, Callable[[str], str | None]] = {
+    "boxed": boxed,
+    "hash": hash_mark,
+    "answer_line": answer_line,
+    "answer_is": answer_is,
+    "last_number": last_number,
+    "chain": chain,
+}
+
+
+def visible(text: str) -> str | None:
+    """The text outside <think>...</think>; None when the last <think> never closes. A lone </think>
+    ends a block that the prompt opened."""
+    if "think>" not in text:
+        return text
+    if text.rfind("<think>") > text.rfind("</think>"):
+        return None
+    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    return text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
+
+
+def extract(text: str, method: str) -> tuple[str, str] | None:
+    """The answer and the name of the method that found it, or None.
+
+    Args:
+        text: a whole response.
+        method: a name of METHODS, or "auto". Several joined boxes come back under the name "boxes".
+    """
+    outside = visible(text)
+    if outside is None:
+        return None
+    if method in ("auto", "boxed") and "\\boxed" in outside:
+        found = boxes(outside)  # an empty or unfinished box is no answer, whatever else the text says
+        return (", ".join(found)[:_MAX_ANSWER], "boxed" if len(found) == 1 else "boxes") if found else None
+    if method != "auto":
+        answer = METHODS[method](outside)
+        return None if answer is None else (answer[:_MAX_ANSWER], method)
+    # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
+    last_line = outside.rstrip().rpartition("\n")[2]
+    for name in ("hash", "answer_line", "answer_is"):
+        answer = METHODS[name](last_line if name in ("hash", "answer_line") else outside)
+        if answer is not None:
+            return answer[:_MAX_ANSWER], name
+    return None
+
+
+def gold_answer(gold: str) -> str:
+    """The answer in a gold column: a whole reference solution is searched for the same explicit
+    markers (boxed, #### and A:), anything else is the answer itself."""
+    for name in ("boxed", "hash", "answer_line"):
+        answer = METHODS[name](gold)
+        if answer is not None:
+            return answer
+    return gold.strip()

@@ -1,0 +1,121 @@
+r"""Plain numbers, read exactly: 42, -3.50, 1,234,567, 3/4, \frac{3}{4}, 2 1/2, 1.2e5, 3 \times 10^4,
+12%, and any of them with a unit after it (18 dollars, 5\text{ cm}^2, 9 (apples), 90^\circ)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_PLAIN = re.compile(r"(?:\\?\$)?([+-]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?)")
+_DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_NUMBER = re.compile(
+    rf"(?P<sign>[+-]?)\s*(?:"
+    rf"(?P<whole>[0-9]+)(?:\s+|\s*(?=\\))(?:\\frac\s*\{{(?P<mn>[0-9]+)\}}\s*\{{(?P<md>[0-9]+)\}}|(?P<pn>[0-9]+)/(?P<pd>[0-9]+))"
+    rf"|\\frac\s*(?:\{{(?P<ln>-?{_DECIMAL})\}}|(?P<sn>[0-9]))\s*(?:\{{(?P<ld>{_DECIMAL})\}}|(?P<sd>[0-9]))"
+    rf"|(?P<n>{_DECIMAL})(?:\s*/\s*(?P<d>{_DECIMAL})"
+    rf"|[eE](?P<e>[+-]?[0-9]{{1,3}})|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<p>[+-]?[0-9]{{1,3}})\s*\}}|(?P<q>[0-9])))?"
+    rf")(?P<rest>.*)",
+    re.DOTALL,
+)
+_UNIT = re.compile(
+    r"\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<text>[A-Za-z][A-Za-z .]*)\}|\((?P<paren>[A-Za-z][A-Za-z ]*)\)"
+    r"|(?<=\s)(?P<words>[A-Za-z]{2,}(?:(?: |/| per )[A-Za-z]+){0,5})|(?P<attached>cm|mm|km|kg|mg|ml|mph|lbs?|hrs?|ft)"
+    r"|(?P<degrees>\^\s*(?:\\circ|\{\s*\\circ\s*\})))\s*(?:\^\s*\{?(?P<power>[23])\}?)?\.?"
+)
+# Words that change the number, or that belong to a formula.
+_NOT_UNITS = frozenset(
+    re.findall(
+        "[a-z]+",
+        "hundred thousand million billion trillion dozen score pair pairs half halves third thirds quarter quarters "
+        "double triple squared cubed pi sqrt sin cos tan cot log ln exp mod choose factorial or and to plus minus "
+        "times over by base percent less than not if is are either approximately about infinity remainder k m bn",
+    )
+)
+MAX_DIGITS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    value: Fraction
+    percent: bool = False
+    unit: str = ""
+
+
+def plain(text: str) -> Fraction | None:
+    """The fast lane: integers and decimals, perhaps with a $ and thousands separators, nothing else."""
+    match = _PLAIN.fullmatch(text)
+    if match is None:
+        return None
+    digits = match[1].replace(",", "")
+    return Fraction(digits) if "." in digits else Fraction(int(digits))
+
+
+def parse(text: str) -> Quantity | None:
+    """A cleaned text as a quantity, or None when it is not a plain number."""
+    if len(text) > 2 * MAX_DIGITS:
+        return None
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    part = match.groupdict()
+    if any(v and sum(c.isdigit() for c in v) > MAX_DIGITS for k, v in part.items() if k != "rest"):
+        return None
+    if part["whole"]:
+        over, under = part["mn"] or part["pn"], part["md"] or part["pd"]
+        value = _ratio(over, under)
+        value = None if value is None else int(part["whole"]) + value
+    elif part["ln"] or part["sn"]:
+        value = _ratio(part["ln"] or part["sn"], part["ld"] or part["sd"])
+    else:
+        value = _ratio(part["n"], part["d"] or "1")
+        exponent = int(part["e"] or part["p"] or part["q"] or 0)
+        value = None if value is None else value * Fraction(10) ** exponent
+    if value is None:
+        return None
+    if part["sign"] == "-":
+        value = -value
+    rest, percent = part["rest"], False
+    if found := re.match(r"\s*(?:%|percent\b)", rest):
+        rest, percent = rest[found.end() :], True
+    unit = _unit(rest)
+    return None if unit is None else Quantity(value, percent, unit)
+
+
+def formula(text: str) -> str:
+    """A cleaned text as a LaTeX parser should see it: without a number's unit or exponent letter
+    (it reads 1.2e5 as 1.2 times e times 5)."""
+    quantity = parse(text)
+    if quantity is None or not (quantity.unit or re.search(r"[0-9.][eE]", text)):
+        return text
+    sign, value = "-" if quantity.value < 0 else "", abs(quantity.value)
+    plain_text = (
+        str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    )
+    return sign + plain_text + ("\\%" if quantity.percent else "")
+
+
+def _ratio(over: str, under: str) -> Fraction | None:
+    top, bottom = (Fraction(_dot(s.replace(",", ""))) for s in (over, under))
+    return top / bottom if bottom else None
+
+
+def _dot(digits: str) -> str:
+    return digits + "0" if digits.endswith(".") else digits
+
+
+def _unit(rest: str) -> str | None:
+    """The unit's name, "" for none; None when what follows the number is no unit."""
+    if not rest.strip():
+        return ""
+    match = _UNIT.fullmatch(rest)
+    if match is None:
+        return None
+    if match["degrees"]:
+        return "degree"
+    name = (match["text"] or match["paren"] or match["words"] or match["attached"]).strip(" .").lower()
+    words = re.split(r"[ /.]+", name)
+    if not match["paren"] and any(w in _NOT_UNITS for w in words):
+        return None
+    words = [w[:-1] if w.endswith("s") and len(w) > 2 else w for w in words]
+    return " ".join(words) + (match["power"] or "")

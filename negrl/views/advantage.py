@@ -1,0 +1,59 @@
+"""Traces with the weight of each of their tokens' step: what `step_advantage` trains on."""
+
+from __future__ import annotations
+
+from negrl.records import CORRECT, INCORRECT, AdvantageRow, Step, Trace
+from negrl.steps.credit import weights
+from negrl.trainers.methods import Options
+from negrl.trainers.methods.step_advantage import StepAdvantageOptions
+from negrl.views.inputs import View, ViewInputs, in_order
+
+
+def build(inputs: ViewInputs, options: Options) -> View[AdvantageRow]:
+    """One row for each decided trace in which some step has a weight, and, where there is an anchor
+    (`options.anchor` > 0), for every right trace. Equal traces stay: how often the policy writes
+    something is part of its gradient.
+    """
+    assert isinstance(options, StepAdvantageOptions)
+    counts = {"rows": 0, "undecided": 0, "no_weight": 0, "refused_no_room": 0}
+    counts.update(positive_steps=0, negative_steps=0, zero_steps=0)
+    rows: list[AdvantageRow] = []
+    for trace in in_order(inputs.traces):
+        if trace.verdict not in (CORRECT, INCORRECT):
+            counts["undecided"] += 1
+            continue
+        steps = inputs.steps.get(trace.trace_id, [])
+        step_weights = weights(steps, trace.verdict, inputs.v0.get(trace.problem_id), inputs.label)
+        anchored = trace.verdict == CORRECT and options.anchor > 0
+        if not anchored and not any(step_weights):
+            counts["no_weight"] += 1
+        elif not inputs.fits(trace.prompt_token_ids, trace.token_ids):
+            counts["refused_no_room"] += 1
+        else:
+            rows.append(_row(trace, steps, step_weights))
+            counts["positive_steps"] += sum(w > 0 for w in step_weights)
+            counts["negative_steps"] += sum(w < 0 for w in step_weights)
+            counts["zero_steps"] += sum(w == 0 for w in step_weights)
+    counts["rows"] = len(rows)
+    return View(rows, counts)
+
+
+def _row(trace: Trace, steps: list[Step], step_weights: list[float]) -> AdvantageRow:
+    prompt, response = trace.prompt_token_ids, trace.token_ids
+    advantages, step_ids = [0.0] * len(prompt), [-1] * len(prompt)
+    for step, weight in zip(steps, step_weights, strict=True):
+        advantages += [weight] * (step.end - step.start)
+        step_ids += [step.step_index] * (step.end - step.start)
+    if not steps:  # an anchored trace that was never split
+        advantages += [0.0] * len(response)
+        step_ids += [0] * len(response)
+    return AdvantageRow(
+        problem_id=trace.problem_id,
+        trace_id=trace.trace_id,
+        input_ids=prompt + response,
+        labels=[-100] * len(prompt) + response,
+        advantages=advantages,
+        logprobs=[] if trace.logprobs is None else [0.0] * len(prompt) + trace.logprobs,
+        step_ids=step_ids,
+        correct=trace.verdict == CORRECT,
+    )

@@ -1,0 +1,51 @@
+"""A right against a wrong response to the same problem: what `dpo` trains on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from negrl.records import PreferenceRow
+from negrl.trainers.methods import Options
+from negrl.trainers.methods.dpo import DpoOptions
+from negrl.views.inputs import View, ViewInputs, by_problem
+
+
+def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
+    """At most `pairs_per_problem` pairs of distinct responses of each problem.
+
+    Responses (not pairs) are counted as duplicates, undecided and refused_no_room.
+    """
+    assert isinstance(options, DpoOptions)
+    counts = {"pairs": 0, "problems": 0}
+    rows: list[PreferenceRow] = []
+    for problem_id, responses in by_problem(inputs, counts).items():
+        right, wrong = responses.right, responses.wrong
+        counts["problems"] += bool(right and wrong)
+        for i, j in _schedule(len(right), len(wrong), options.pairs_per_problem):
+            rows.append(
+                PreferenceRow(
+                    problem_id=problem_id,
+                    chosen_trace_id=right[i].trace_id,
+                    rejected_trace_id=wrong[j].trace_id,
+                    prompt_ids=right[i].prompt_token_ids,
+                    chosen_ids=right[i].token_ids,
+                    rejected_ids=wrong[j].token_ids,
+                )
+            )
+    counts["pairs"] = len(rows)
+    return View(rows, counts)
+
+
+def _schedule(right: int, wrong: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Distinct pairs of `range(right)` x `range(wrong)`, such that nobody comes a second time while
+    others of its side wait for their first.
+
+    Both sides go round. After lcm(right, wrong) pairs the same ones would come again: from there on
+    the wrong side is one place further.
+    """
+    if not right or not wrong:
+        return
+    lap = math.lcm(right, wrong)
+    for k in range(min(limit, right * wrong)):
+        yield k % right, (k + k // lap) % wrong
