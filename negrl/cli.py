@@ -67,8 +67,13 @@ def verify(
     from negrl.verify.files import verify_file
 
     summary = verify_file(file, gold, response, out, section)
-    for line in summary.lines():
-        print(line)
+    for number, what in summary.problems:
+        print(f"{file}:{number}: {what}; carried through as undecided", file=sys.stderr)
+    for verdict, count in summary.verdicts.most_common():
+        print(f"{verdict:<12}{count:>9,}")
+    for reason, count in summary.reasons.most_common():
+        print(f"  {reason:<16}{count:>5,}")
+    print(f"{summary.rows:,} rows written to {out}")
 
 
 def main() -> None:

@@ -30,7 +30,9 @@ def check_model(policy: PolicySection) -> str:
         return _check_folder(folder)
     if policy.model.startswith((".", "/", "~")) or policy.model.count("/") != 1:
         near = nearest(folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else [])
-        raise InputError(f"policy.model: no folder '{policy.model}'{near}; expected a model folder or a hub id (org/name)")
+        raise InputError(
+            f"policy.model: no folder '{policy.model}'{near}; expected a model folder or a hub id (org/name)"
+        )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -97,7 +99,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: 
         messages = [{"role": "system", "content": policy.system_prompt}, *messages]
     if tokenizer.chat_template is None:
         raise InputError("policy.chat_template: the model's tokenizer has no chat template; set it to false")
-    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
     return list(encoded["input_ids"])
 
 

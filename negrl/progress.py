@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 
@@ -64,11 +65,11 @@ class Reporter:
         self._line("[cyan]=[/]", name, ["reused", *notes], None)
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def _line(self, mark: str, name: str, notes: list[str], seconds: float | None) -> None:
         took = f"{seconds:7.1f} s" if seconds is not None else " " * 9
-        self.console.print(f"{mark} {name:<28}{took}  {' · '.join(notes)}")
+        self.console.print(f"{mark} {name:<32}{took}  {escape(' · '.join(notes))}", soft_wrap=True)
 
 
 def thousands(value: float) -> str:

@@ -48,9 +48,7 @@ class TrainSection(pydantic.BaseModel):
 
         known = known_fields(self.method)
         inherited = {k: v for k, v in other.fields.items() if k in known}
-        return TrainSection(
-            method=self.method, rounds=self.rounds or other.rounds, **{**inherited, **self.fields}
-        )
+        return TrainSection(method=self.method, rounds=self.rounds or other.rounds, **{**inherited, **self.fields})
 
 
 class BuildSection(Section):

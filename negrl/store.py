@@ -104,7 +104,7 @@ class Stage:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrow = pa.Table.from_pylist([to_dict(r) for r in rows], schema=arrow_schema(row_type))
+        arrow = pa.Table.from_pylist([to_dict(r) for r in rows], schema=arrow_schema(row_type))  # type: ignore[arg-type]
         buffer = io.BytesIO()
         pq.write_table(arrow, buffer, compression="zstd")
         self.store.write_bytes(f"{self.folder}/{self._shard(table, shard)}", buffer.getvalue())

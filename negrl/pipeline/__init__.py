@@ -160,9 +160,7 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     """
     from negrl.trainers.distributed import is_main, world_size
 
-    name = arm or next(iter(recipe.resolved_arms))
-    if name not in recipe.resolved_arms:
-        raise InputError(f"--arm {name}: no such arm{nearest(name, recipe.resolved_arms)}; one of {', '.join(recipe.resolved_arms)}")
+    name = pick_arm(recipe, arm)
     checked = preflight(recipe)
     frame = Frame(recipe, reporter or Reporter())
     if world_size() > 1:
@@ -177,3 +175,11 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     table = data.view(frame, checked, start, current, method, section.fields, f"{name} · view")
     _, done = learn.train(frame, start, table, section, f"{name} · train")
     return done
+
+
+def pick_arm(recipe: Recipe, name: str | None) -> str:
+    """An arm of the recipe by name; the first when there is no name."""
+    arms = recipe.resolved_arms
+    if name is not None and name not in arms:
+        raise InputError(f"--arm {name}: no such arm{nearest(name, arms)}; one of {', '.join(arms)}")
+    return name or next(iter(arms))

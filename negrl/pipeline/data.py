@@ -11,7 +11,19 @@ from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length, encode_prompt, encode_response
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
-from negrl.records import CORRECT, UNDECIDED, Json, Problem, Rollout, Sampling, Step, Trace, stable_id, stable_seed
+from negrl.records import (
+    CORRECT,
+    STEP_LABELS,
+    UNDECIDED,
+    Json,
+    Problem,
+    Rollout,
+    Sampling,
+    Step,
+    Trace,
+    stable_id,
+    stable_seed,
+)
 from negrl.store import Stage
 from negrl.trainers.methods import METHODS, Method
 
@@ -89,7 +101,7 @@ def sample(frame: Frame, checked: Checked, policy: Policy, round_: int, title: s
 
     inputs = {
         "problems": problems_key(checked.train), "policy": policy.key, "round": round_,
-        "sample": sampling_request_parts(frame), "engine": frame.recipe.engine.kind, **_prompting(frame),
+        "sample": sampling_request_parts(frame), "engine": frame.recipe.engine.kind, **prompting(frame),
     }  # fmt: skip
     return frame.run("sample", title, inputs, work)
 
@@ -130,7 +142,7 @@ def import_traces(frame: Frame, checked: Checked, policy: Policy) -> Done:
 
     inputs = {
         "traces": [dataclasses.astuple(t) for t in checked.imported],
-        "problems": problems_key(checked.train), "policy": policy.key, **_prompting(frame),
+        "problems": problems_key(checked.train), "policy": policy.key, **prompting(frame),
     }  # fmt: skip
     return frame.run("import", "import traces", inputs, work)
 
@@ -200,7 +212,6 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
             by_problem.setdefault(trace.problem_id, []).append(trace)
         shards = _chunks(list(by_problem.values()), section.shard_size)
         bar.total(len(shards))
-        totals: Counter[str] = Counter()
         engine = frame.engine(policy) if section.labeler == "fixed" else None
         for index, groups in enumerate(shards):
             if not (stage.has("steps", index) and stage.has("rollouts", index)):
@@ -218,16 +229,15 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
                 )
                 stage.write("rollouts", index, Rollout, result.rollouts)
                 stage.write("steps", index, Step, result.steps)
-                totals.update(result.counts, asked=result.asked, reused=result.reused)
             bar.advance()
-        tokens = sum(len(r.token_ids) for r in stage.iterate("rollouts", Rollout))
-        steps = sum(1 for _ in stage.iterate("steps", Step))
-        bar.note(f"{steps:,} steps")
+        # Counted from the rows, so that a run that was killed on the way says the same.
+        lengths = [len(r.token_ids) for r in stage.iterate("rollouts", Rollout)]
+        counts = [s.n for s in stage.iterate("steps", Step)]
+        bar.note(f"{len(counts):,} steps")
         if engine is not None:
-            bar.note(f"{thousands(tokens)} rollout tokens")
-            share = totals["reused"] / totals["asked"] if totals["asked"] else 0.0
-            bar.note(f"{share:.0%} of the rollouts shared by equal prefixes")
-        return {"generated_tokens": tokens, "counts": dict(totals)}
+            bar.note(f"{thousands(sum(lengths))} rollout tokens")
+            bar.note(f"{1 - len(lengths) / max(sum(counts), 1):.0%} of the counts shared by equal prefixes")
+        return {"generated_tokens": sum(lengths), "rollouts": len(lengths), "steps": len(counts)}
 
     credit_only = {"dead_zone", "require_significance", "after_pit", "shard_size"}
     inputs = {
@@ -248,7 +258,7 @@ def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
         steps = relabel(valued.stage.read("steps", Step), verdicts, section)
         stage.write("steps", 0, Step, steps)
         counts = Counter(s.label for s in steps)
-        bar.note(", ".join(f"{counts[k]:,} {k}" for k in ("good", "bad", "pit", "spurious", "neutral", "unlabelled") if counts[k]))
+        bar.note(", ".join(f"{counts[label]:,} {label}" for label in STEP_LABELS if counts[label]))
         return {"labels": dict(counts)}
 
     inputs = {"value": valued.key, "label": section.model_dump(include={"dead_zone", "require_significance"})}
@@ -265,7 +275,9 @@ class Round:
     credited: Done | None = None
 
 
-def view(frame: Frame, checked: Checked, policy: Policy, data: Round, method: Method, fields: dict[str, Any], title: str) -> Done:
+def view(
+    frame: Frame, checked: Checked, policy: Policy, data: Round, method: Method, fields: dict[str, Any], title: str
+) -> Done:
     """A method's training table."""
     section = frame.recipe.label
     options, _ = method.split(fields)
@@ -300,7 +312,7 @@ def view(frame: Frame, checked: Checked, policy: Policy, data: Round, method: Me
         return {"counts": built.counts, "rows": len(built.rows)}
 
     if method.view == "sft":
-        source: Any = {"problems": problems_key(checked.train), "policy": policy.key, **_prompting(frame)}
+        source: Any = {"problems": problems_key(checked.train), "policy": policy.key, **prompting(frame)}
     else:
         assert data.verified is not None
         source = {"traces": data.verified.key, "problems": None}
@@ -338,7 +350,7 @@ def needs_traces(frame: Frame) -> bool:
     return any(METHODS[arm.method].view != "sft" for arm in frame.recipe.resolved_arms.values())
 
 
-def _prompting(frame: Frame) -> dict[str, Any]:
+def prompting(frame: Frame) -> dict[str, Any]:
     return {"prompting": frame.recipe.policy.model_dump(include={"chat_template", "system_prompt"})}
 
 

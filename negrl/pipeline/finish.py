@@ -26,6 +26,7 @@ PACKAGES = ("negrl", "torch", "transformers", "trl", "accelerate", "datasets", "
 
 def finish(frame: Frame, record: RunRecord) -> None:
     """Write the report (unless it is there and nothing changed), print the table and the paths."""
+    from negrl.report import finding
     from negrl.report.table import screen_table
 
     recipe = frame.recipe
@@ -49,13 +50,14 @@ def finish(frame: Frame, record: RunRecord) -> None:
     console = frame.reporter.console
     console.print()
     console.print(screen_table(report))
+    frame.reporter.say(finding(report))
     for check in report.checks:
-        console.print(f"check: {check}")
+        frame.reporter.say(f"check: {check}")
     reused = sum(d.reused for d in {d.key: d for d in frame.done}.values())
     total = len({d.key for d in frame.done})
     console.print(f"{reused} of {total} stages reused" if reused else f"{total} stages done")
     for path in (index, *plots, out / "results.json"):
-        console.print(f"  {path}", soft_wrap=True)
+        frame.reporter.say(f"  {path}")
 
 
 def gather(frame: Frame, record: RunRecord) -> RunReport:
@@ -197,7 +199,8 @@ def hardware() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        models = [line.split(":", 1)[1].strip() for line in lines]
         name = models[0] if models else name
     text = f"{os.cpu_count()} x {name}"
     torch = sys.modules.get("torch")

@@ -159,7 +159,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"output_dir: another negrl run is at work in '{folder}'; wait for it or name another") from None
+        raise InputError(f"output_dir: another negrl run is at work in '{folder}'; wait or name another") from None
     try:
         yield
     finally:

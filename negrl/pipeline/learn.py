@@ -7,13 +7,12 @@ import json
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.pipeline.data import draw, needs_traces, solutions, view
-from negrl.pipeline.data import Round
+from negrl.pipeline.data import Round, draw, prompting, view
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
 from negrl.recipe import ChainProblems, TrainSection
-from negrl.records import CORRECT, Json, SftRow, Trace
+from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
 from negrl.trainers.methods import METHODS
 
@@ -50,7 +49,9 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
         source: Any = frame.recipe.problems.model_dump(include={"operations", "habit_rate", "seed"})
     else:
         source = problems_key(checked.train)
-    done = frame.run("base", "base model", {"build": build.model_dump(), "source": source, "dtype": section.dtype}, work)
+    done = frame.run(
+        "base", "base model", {"build": build.model_dump(), "source": source, "dtype": section.dtype}, work
+    )
     return _policy(done), done
 
 
@@ -119,7 +120,9 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
     assert section is not None
     problems = checked.evaluate[: section.problems]
     if not problems:
-        raise InputError("evaluate: the problem source has no held-out problems; set problems.evaluate or evaluate: null")
+        raise InputError(
+            "evaluate: the problem source has no held-out problems; set problems.evaluate or evaluate: null"
+        )
     max_tokens = section.max_tokens or frame.recipe.sample.max_tokens
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
@@ -156,10 +159,7 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
                 stage.write("traces", index, Trace, judged)
             bar.advance()
         traces = stage.read("traces", Trace)
-        rows = [
-            (t.problem_id, t.verdict or "", t.verdict_reason, t.meta["has_wrong_step"] if t.verdict == CORRECT else None)
-            for t in traces
-        ]
+        rows = [(t.problem_id, t.verdict or "", t.verdict_reason, t.meta["has_wrong_step"]) for t in traces]
         summary = summarise(rows, len(problems) * section.n, section.confidence, section.bootstrap, section.seed)
         low, high = summary.pass_at_1_ci
         bar.note(f"pass@1 {summary.pass_at_1:.3f} [{low:.3f}, {high:.3f}]")
@@ -171,12 +171,15 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
         }
 
     inputs = {
-        "problems": problems_key(problems), "policy": policy.key, "evaluate": section.model_dump(exclude={"shard_size"}),
-        "max_tokens": max_tokens, "top_p": frame.recipe.sample.top_p, "top_k": frame.recipe.sample.top_k,
-        "stop": frame.recipe.sample.stop, "verify": frame.recipe.verify.model_dump(),
+        "problems": problems_key(problems),
+        "policy": policy.key,
+        "evaluate": section.model_dump(exclude={"shard_size"}),
+        "max_tokens": max_tokens,
+        "sample": frame.recipe.sample.model_dump(include={"top_p", "top_k", "stop"}),
+        "verify": frame.recipe.verify.model_dump(),
         "engine": frame.recipe.engine.kind,
-        "prompting": frame.recipe.policy.model_dump(include={"chat_template", "system_prompt"}),
-    }  # fmt: skip
+        **prompting(frame),
+    }
     return frame.run("evaluate", title, inputs, work)
 
 

@@ -45,6 +45,7 @@ class StepAdvantageTrainer(TokenSftTrainer):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self._refuse_silence()
         self.start_log_probs = self._score_unscored_rows()
 
     def collator(self, pad_id: int, multiple: Any) -> Any:
@@ -95,6 +96,18 @@ class StepAdvantageTrainer(TokenSftTrainer):
                     logs[name] = total / count
             self._sums = {}
         super().log(logs, *args, **kwargs)
+
+    def _refuse_silence(self) -> None:
+        """Without an advantage and without an anchor there is no gradient, and a run that looks fine."""
+        import pyarrow.compute as pc
+
+        values = pc.min_max(pc.list_flatten(self.train_dataset.data.table.column("advantages"))).as_py()
+        learns = values["max"] > 0 or (values["min"] < 0 and self.options.negative_weight > 0)
+        if not learns and not self.options.anchor:
+            raise InputError(
+                "train: no step of any row has an advantage to learn from (all in the dead zone, or outside the "
+                "value band): label with more rollouts, widen label.value_band, or set train.anchor above 0"
+            )
 
     def _score_unscored_rows(self) -> dict[int, np.ndarray]:
         """Row index -> log p under the start policy (S,) float32, 0 outside the trained tokens."""

@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-_BOX_TOKEN = re.compile(r"\\f?boxed\s*\{|\\boxed\s+(?P<bare>[0-9]+)|\\.|[{}]", re.DOTALL)
+_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)|\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
@@ -23,6 +23,7 @@ _ANSWER_IS = re.compile(
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\*([^*\n]+)\*\*", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+")
+_MAX_BOXES = 32
 _MAX_ANSWER = 10_000
 """Characters; a longer tail cannot be an answer, and only its start is kept to show why."""
 
@@ -38,7 +39,7 @@ def boxes(text: str) -> list[str]:
 
     A box inside a box belongs to the outer one. When the last box never closes there is none.
     """
-    if "boxed" not in text:
+    if not _has_box(text):
         return []
     open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace
     closed: list[tuple[int, int]] = []  # closed boxes (content start, content end), outermost only
@@ -62,14 +63,18 @@ def boxes(text: str) -> list[str]:
     if not closed or (last_opened > closed[-1][1] and not _is_empty_box(text, last_opened)):
         return []
     group = [closed[-1]]
-    for before in reversed(closed[:-1]):
-        gap = text[before[1] + 1 : group[0][0]]
+    for before in reversed(closed[-_MAX_BOXES:-1]):
+        gap = text[before[1] + 1 : group[-1][0]]
         gap = gap[: gap.rfind("\\")]
         joined = len(gap) < 40 and _BETWEEN_BOXES.fullmatch(gap) and re.search(r",|and|or", gap)
         if not joined:
             break
-        group.insert(0, before)
-    return list(dict.fromkeys(text[a:b].strip() for a, b in group))
+        group.append(before)
+    return list(dict.fromkeys(text[a:b].strip() for a, b in reversed(group)))
+
+
+def _has_box(text: str) -> bool:
+    return "\\boxed" in text or "\\fbox" in text
 
 
 def _is_empty_box(text: str, start: int) -> bool:
@@ -150,7 +155,7 @@ def extract(text: str, method: str) -> tuple[str, str] | None:
     outside = visible(text)
     if outside is None:
         return None
-    if method in ("auto", "boxed") and "\\boxed" in outside:
+    if method in ("auto", "boxed") and _has_box(outside):
         found = boxes(outside)  # an empty or unfinished box is no answer, whatever else the text says
         return (", ".join(found)[:_MAX_ANSWER], "boxed" if len(found) == 1 else "boxes") if found else None
     if method != "auto":

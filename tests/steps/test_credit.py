@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Step
-from negrl.steps.credit import in_band, label_steps, weights
+from negrl.steps.credit import in_band, label_steps, relabel, weights
 from negrl.steps.labelers.base import plain_differences
 from negrl.steps.values import Estimate, estimate, exact, verdict_value
 
@@ -110,3 +111,15 @@ def test_band_holds_its_ends(v0: float | None, inside: bool) -> None:
 def test_unlabelled_steps_weigh_nothing() -> None:
     steps = labelled([estimate(4, 8, 0.9), None, exact(0.0)], exact(0.5), INCORRECT)
     assert weights(steps, INCORRECT, 0.5, SECTION) == [0.0, 0.0, 0.0]
+
+
+def test_relabel_is_labelling_with_another_dead_zone() -> None:
+    wide = LabelSection(dead_zone=0.45)
+    values, v0 = [estimate(s, 8, 0.9) for s in (6, 3, 0)] + [exact(0.0)], exact(0.5)
+    steps = labelled(values, v0, INCORRECT)
+    assert [s.label for s in steps] == ["good", "bad", "pit", "neutral"]
+    again = relabel(steps, {"t": INCORRECT}, wide)
+    assert again == labelled(values, v0, INCORRECT, wide)
+    assert [s.label for s in again] == ["neutral"] * 4
+    nothing = [dataclasses.replace(s, value=math.nan, advantage=math.nan, label="unlabelled") for s in steps]
+    assert [s.label for s in relabel(nothing, {"t": UNDECIDED}, SECTION)] == ["unlabelled"] * 4

@@ -1,0 +1,43 @@
+"""Run by test_distributed under torchrun: trains every case, each process calling `fit`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from conftest import advantage_rows, pair_rows, sft_rows
+
+from negrl.recipe import PolicySection
+from negrl.records import AdvantageRow, PreferenceRow, SftRow
+from negrl.trainers.distributed import check_processes
+from negrl.trainers.fit import fit
+from negrl.trainers.methods import METHODS
+
+
+def cases():
+    mixed = advantage_rows(33)
+    for row in mixed[::3]:  # a third of the traces came without logprobs
+        row.logprobs.clear()
+    # 33 rows in global batches of 8: an epoch's last batch holds one row, the other process a filler.
+    return {
+        "sft": (sft_rows(33), SftRow, {}),
+        "dpo": (pair_rows(33), PreferenceRow, {}),
+        "step_advantage": (mixed, AdvantageRow, {"anchor": 0.05, "kl": 0.1}),
+    }
+
+
+def train(model: str, out: Path, rows_per_process: int) -> None:
+    for name, (rows, row_type, options) in cases().items():
+        fields = {
+            "learning_rate": 1e-3,
+            "per_device_train_batch_size": rows_per_process,
+            "num_train_epochs": 2,
+            "logging_steps": 1,
+            **options,
+        }
+        fit(METHODS[name], fields, rows, row_type, model, out / name, PolicySection(model=model), 0)
+
+
+if __name__ == "__main__":
+    check_processes(int(sys.argv[3]))
+    train(sys.argv[1], Path(sys.argv[2]), 8 // int(sys.argv[3]))

@@ -1,0 +1,74 @@
+"""Two real processes (gloo) against one, and what the launchers really start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_fit import difference, weights
+
+from negrl.errors import InputError
+from negrl.trainers.distributed import barrier, check_processes, is_main, world_size
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-5
+
+
+def launch(*command, **environment):
+    env = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "MASTER_ADDR")}
+    env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent.parent), **environment}
+    return subprocess.run([sys.executable, *map(str, command)], env=env, capture_output=True, text=True, timeout=200)
+
+
+def test_two_processes_train_what_one_does(tiny, tmp_path):
+    from ddp_script import cases, train
+
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    done = launch(*torchrun, HERE / "ddp_script.py", tiny, tmp_path / "two", 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("2 processes, backend gloo, DistributedType.MULTI_CPU") == 1
+    train(str(tiny), tmp_path / "one", 8)
+    for name in cases():
+        logs = [
+            [json.loads(line) for line in (tmp_path / n / name / "log.jsonl").read_text().splitlines()]
+            for n in ("one", "two")
+        ]
+        assert len(logs[0]) == len(logs[1]) == 11  # 10 steps and the summary
+        for one, two in zip(*(log[:10] for log in logs), strict=True):
+            for key in set(one) & {"loss", "grad_norm", "kl", "negative/ratio", "positive/logp", "anchor/nll", "entropy"}:
+                assert one[key] == pytest.approx(two[key], rel=1e-4, abs=TOLERANCE), (name, key)
+        found = difference(weights(tmp_path / "one" / name / "model"), weights(tmp_path / "two" / name / "model"))
+        moved = difference(weights(tmp_path / "one" / name / "model"), weights(tiny))
+        assert found < TOLERANCE < 1e-3 < moved, name
+        summaries = [json.loads((tmp_path / n / name / "fit.json").read_text()) for n in ("one", "two")]
+        assert summaries[0]["trained_tokens"] == summaries[1]["trained_tokens"]
+
+
+ASK = "from negrl.trainers.distributed import check_processes; check_processes()"
+
+
+def test_accelerates_silent_single_process_is_refused(tmp_path):
+    """The real launcher, with what it really leaves in the environment."""
+    (tmp_path / "ask.py").write_text(ASK)
+    accelerate = ("-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "no", "--num_machines", "1")
+    done = launch(*accelerate, "--num_processes", "2", tmp_path / "ask.py")
+    assert done.returncode != 0 and "use torchrun --nproc_per_node" in done.stderr
+    done = launch(*accelerate, "--num_processes", "1", tmp_path / "ask.py")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "1 process, backend none, DistributedType.NO" in done.stdout
+
+
+def test_fewer_processes_than_asked_for_are_refused(capsys):
+    with pytest.raises(InputError, match="--num-processes 2, but the launcher started 1: use torchrun"):
+        check_processes(2)
+    assert check_processes(1).startswith("1 process,") and "1 process," in capsys.readouterr().out
+    assert world_size() == 1 and is_main()
+    barrier()
+
+
+def test_importing_the_room_loads_no_torch():
+    code = "import sys, negrl.trainers, negrl.trainers.methods, negrl.trainers.distributed; assert 'torch' not in sys.modules"
+    done = launch("-c", code)
+    assert done.returncode == 0, done.stderr
