@@ -25,7 +25,7 @@ _WRAPPERS = re.compile(
     r"|\\(?:boxed|fbox|textbf|mathbf|boldsymbol|bm|bf|emph|textit|mathit)\s*\{(?P<j>[^{}]*)\}"
     r"|\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<k>[^{}]*)\}|\{(?P<l>[^{}]*)\}|\((?P<m>[A-Z])\)"
 )
-_SPACING = re.compile(r"\\[;:, ]|\\q?quad(?![a-zA-Z])|~")
+_SPACING = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~")  # not the space after a row's \\
 _DIGIT_SPACING = re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}(?!\d))")
 _SIZES = re.compile(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")

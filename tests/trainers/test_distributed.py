@@ -55,15 +55,14 @@ def test_accelerates_silent_single_process_is_refused(tmp_path):
     accelerate = ("-m", "accelerate.commands.launch", "--cpu", "--mixed_precision", "no", "--num_machines", "1")
     done = launch(*accelerate, "--num_processes", "2", tmp_path / "ask.py")
     assert done.returncode != 0 and "use torchrun --nproc_per_node" in done.stderr
-    done = launch(*accelerate, "--num_processes", "1", tmp_path / "ask.py")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "1 process, backend none, DistributedType.NO" in done.stdout
 
 
-def test_fewer_processes_than_asked_for_are_refused(capsys):
+def test_fewer_processes_than_asked_for_are_refused(capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # what accelerate launch --num_processes 1 leaves
     with pytest.raises(InputError, match="--num-processes 2, but the launcher started 1: use torchrun"):
         check_processes(2)
-    assert check_processes(1).startswith("1 process,") and "1 process," in capsys.readouterr().out
+    assert check_processes(1) == "1 process, backend none, DistributedType.NO"
+    assert capsys.readouterr().out.startswith("1 process,")
     assert world_size() == 1 and is_main()
     barrier()
 

@@ -147,7 +147,7 @@ def test_dpo_starts_at_the_reference_and_lowers_the_rejected_step(tiny, tmp_path
     first, last = result.log_history[0], result.log_history[-2]
     # ln 2 to six digits: the precomputed reference is the start policy, and no EOS was added.
     assert first["loss"] == pytest.approx(0.693147, abs=1e-5) and first["rewards/margins"] == pytest.approx(0, abs=1e-5)
-    assert last["loss"] < 0.6 and last["rewards/margins"] > 0.2
+    assert last["loss"] < 0.65 and last["rewards/margins"] > 0.2
 
     def margin(path):
         def total(row, side):

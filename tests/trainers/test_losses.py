@@ -91,12 +91,12 @@ def test_gradient_equals_finite_differences(anchor, kl):
         per_token = -weight * x - anchor * data["correct"][:, None] * x + kl * k3(x, data["sampler_log_probs"])
         return (per_token * data["mask"]).sum()
 
-    eps, start = 1e-6, log_probs.detach()
+    eps, start = 1e-5, log_probs.detach()
     for at in [(i, j) for i in range(4) for j in range(9)]:
         bump = torch.zeros_like(start)
         bump[at] = eps
         slope = (value(start + bump) - value(start - bump)) / (2 * eps)
-        assert abs(slope - log_probs.grad[at]) < 1e-8
+        assert abs(slope - log_probs.grad[at]) < 1e-7
 
 
 def test_descent_raises_good_steps_and_lowers_bad_ones():

@@ -85,6 +85,8 @@ MATH = [
     ("6 or 7", "7, 6", YES),
     (r"(x+1)^2", r"x^2+2x+1", YES),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}", NO),
+    (r"\begin{pmatrix} -\frac{1}{3} \\ 2 \end{pmatrix}", r"\begin{pmatrix} -1/3 \\ 2 \end{pmatrix}", YES),
+    (r"\begin{pmatrix}0&1\\1&0\end{pmatrix}", r"\begin{pmatrix} 0 & 1 \\ 1 & 0 \end{pmatrix}", YES),
     ("[1,2)", "(1,2)", NO),
     ("5x", "5", NO),
     ("B", "C", NO),

@@ -1,0 +1,107 @@
+"""A wrong recipe is one line that names the key and the nearest right one."""
+
+from pathlib import Path
+
+import pytest
+
+from negrl.errors import InputError
+from negrl.recipe import Recipe, load_recipe
+from negrl.trainers.methods import METHODS, known_fields
+
+GOOD = """
+name: t
+policy: {model: org/name}
+problems: {source: chain, train: 4, evaluate: 4}
+train: {method: step_advantage, learning_rate: 1e-6}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def message(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(folder, text), overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_good_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD), ["sample.n=3", "train.learning_rate=2e-6"])
+    assert recipe.sample.n == 3
+    assert recipe.output_dir == "runs/t"
+    assert recipe.resolved_arms["step_advantage"].fields == {"learning_rate": 2e-6}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("smaple.n=3", "unknown key 'smaple' (did you mean 'sample'?)"),
+        ("sample.tempature=1", "unknown key 'sample.tempature' (did you mean 'temperature'?)"),
+        ("problems.operation=5", "unknown key 'problems.operation' (did you mean 'operations'?)"),
+        ("train.learnin_rate=1", "unknown field 'learnin_rate' for method step_advantage (did you mean 'learning_rate'?)"),
+        ("train.beta=0.1", "unknown field 'beta' for method step_advantage"),
+        ("train.method=step_advantages", "unknown method 'step_advantages' (did you mean 'step_advantage'?)"),
+        ("policy.model=null", "give either policy.model (a folder or hub id) or policy.build"),
+        ("sample.n=0", "sample.n: Input should be greater than or equal to 1, got 0"),
+        ("sample.n=many", "sample.n: Input should be a valid integer"),
+        ("problems.source=chian", "problems: Input tag 'chian'"),
+        ("label.value_band=[0.9,0.1]", "label.value_band must be two rising numbers"),
+        ("train.negative_weight=-1", "negative_weight"),
+        ("sample.n", "override 'sample.n': expected key=value"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_or_value(tmp_path: Path, override: str, expected: str) -> None:
+    assert expected in message(tmp_path, GOOD, override)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    with pytest.raises(InputError, match=r"s.yaml: no such recipe \(did you mean 'r.yaml'\?\)"):
+        load_recipe(tmp_path / "s.yaml")
+
+
+def test_yaml_errors_name_the_line(tmp_path: Path) -> None:
+    assert "not valid YAML" in message(tmp_path, "name: x\npolicy: [1, 2\n")
+
+
+def test_values_need_a_labeler(tmp_path: Path) -> None:
+    assert "needs step values" in message(tmp_path, GOOD, "label.labeler=none")
+
+
+def test_oracle_needs_a_world(tmp_path: Path) -> None:
+    text = GOOD.replace("{source: chain, train: 4, evaluate: 4}", "{source: gsm8k}")
+    assert "oracle needs a world" in message(tmp_path, text, "label.labeler=oracle")
+
+
+def test_arms_stand_on_train(tmp_path: Path) -> None:
+    text = GOOD + "arms:\n  a: {method: dpo, beta: 0.2}\n  b: {method: rft, learning_rate: 5e-6}\n"
+    arms = load_recipe(write(tmp_path, text)).resolved_arms
+    assert arms["a"].fields == {"beta": 0.2, "learning_rate": 1e-6}
+    assert arms["b"].fields == {"learning_rate": 5e-6}
+
+
+def test_method_options_are_not_inherited_by_others(tmp_path: Path) -> None:
+    text = GOOD.replace("learning_rate: 1e-6", "kl: 0.1") + "arms:\n  a: {method: rft}\n"
+    assert load_recipe(write(tmp_path, text)).resolved_arms["a"].fields == {}
+
+
+def test_known_fields_are_those_of_trl() -> None:
+    """What is read from TRL's source without importing it is what TRL's dataclasses have."""
+    import dataclasses
+
+    import trl
+
+    for method, config in (("step_advantage", trl.SFTConfig), ("dpo", trl.DPOConfig)):
+        real = {f.name for f in dataclasses.fields(config) if f.init}
+        own = set(METHODS[method].options.model_fields)
+        assert known_fields(method) - own == real - {"output_dir", "resume_from_checkpoint"}
+
+
+def test_the_schema_forbids_extra_keys_everywhere() -> None:
+    extras = {name: f.annotation.model_config.get("extra") for name, f in Recipe.model_fields.items()
+              if hasattr(f.annotation, "model_config")}  # fmt: skip
+    assert {k: v for k, v in extras.items() if v != "forbid"} == {"train": "allow"}  # checked by field name
