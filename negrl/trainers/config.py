@@ -68,6 +68,7 @@ def configure(
         "bf16": policy.dtype == "bfloat16",
         "fp16": policy.dtype == "float16",
         "dataloader_num_workers": 0,
+        "ddp_find_unused_parameters": False,  # every parameter has a part in every loss here
         **({} if cuda else {"gradient_checkpointing": False}),
     }
     try:

@@ -93,6 +93,7 @@ def fit(
             max_length=fields.get("max_length"),
         )
         if is_main():
+            (out / "fit.json").unlink(missing_ok=True)  # says nothing about the model that comes
             _prepare_folder(checkpoints, key)
             remove_broken(checkpoints)
             if not (checkpoints / "rows.arrow").exists():

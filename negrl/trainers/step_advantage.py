@@ -101,7 +101,8 @@ class StepAdvantageTrainer(TokenSftTrainer):
         """Without an advantage and without an anchor there is no gradient, and a run that looks fine."""
         import pyarrow.compute as pc
 
-        values = pc.min_max(pc.list_flatten(self.train_dataset.data.table.column("advantages"))).as_py()
+        dataset: Any = self.train_dataset
+        values = pc.min_max(pc.list_flatten(dataset.data.table.column("advantages"))).as_py()
         learns = values["max"] > 0 or (values["min"] < 0 and self.options.negative_weight > 0)
         if not learns and not self.options.anchor:
             raise InputError(

@@ -89,12 +89,14 @@ def compare_plain(answer: str, gold: str) -> Outcome | None:
     if is_words(answer) and is_words(gold):
         # One word against another is a different answer; longer phrases can say the same in many ways.
         return (None, UNPARSABLE) if " " in flat(answer) + flat(gold) else (False, None)
-    if right is None and has_prose(gold):
-        return None, UNPARSABLE if is_words(gold) else GOLD_UNPARSABLE
-    if left is None and has_prose(answer):
+    units = numbers.unit_of(answer), numbers.unit_of(gold)
+    if all(units) and units[0] != units[1]:
         return None, UNPARSABLE
-    if (left and left.unit and has_letters(gold)) or (right and right.unit and has_letters(answer)):
-        return None, UNPARSABLE  # "5 km" and "5 m": a unit against what may be a unit or a variable
+    words, answer, gold = is_words(gold), numbers.formula(answer), numbers.formula(gold)
+    if has_prose(gold):
+        return None, UNPARSABLE if words else GOLD_UNPARSABLE
+    if has_prose(answer) or (units[0] and left and has_letters(gold)) or (units[1] and right and has_letters(answer)):
+        return None, UNPARSABLE  # also "5 km" and "5 m": a unit against what may be a unit or a variable
     return None
 
 

@@ -23,6 +23,7 @@ _UNIT = re.compile(
     r"|(?<=\s)(?P<words>[A-Za-z]{2,}(?:(?: |/| per )[A-Za-z]+){0,5})|(?P<attached>cm|mm|km|kg|mg|ml|mph|lbs?|hrs?|ft)"
     r"|(?P<degrees>\^\s*(?:\\circ|\{\s*\\circ\s*\})))\s*(?:\^\s*\{?(?P<power>[23])\}?)?\.?"
 )
+_TRAILING = re.compile(r"\\(?:text|mathrm|textrm|mbox)\s*\{[A-Za-z .]{1,60}\}(?:\^\s*\{?[23]\}?)?\Z")
 # Words that change the number, or that belong to a formula.
 _NOT_UNITS = frozenset(
     re.findall(
@@ -83,16 +84,28 @@ def parse(text: str) -> Quantity | None:
 
 
 def formula(text: str) -> str:
-    """A cleaned text as a LaTeX parser should see it: without a number's unit or exponent letter
-    (it reads 1.2e5 as 1.2 times e times 5)."""
+    """A cleaned text as a LaTeX parser should see it: without its unit, and without an exponent
+    letter (it reads 1.2e5 as 1.2 times e times 5)."""
     quantity = parse(text)
-    if quantity is None or not (quantity.unit or re.search(r"[0-9.][eE]", text)):
+    if quantity is None:
+        return text[: len(text) - len(_trailing(text))].strip()
+    if not (quantity.unit or re.search(r"[0-9.][eE]", text)):
         return text
     sign, value = "-" if quantity.value < 0 else "", abs(quantity.value)
-    plain_text = (
-        str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
-    )
-    return sign + plain_text + ("\\%" if quantity.percent else "")
+    number = str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    return sign + number + (r"\%" if quantity.percent else "")
+
+
+def unit_of(text: str) -> str:
+    """The unit after a number, or after a formula in \\text{}; "" for none."""
+    quantity = parse(text)
+    return quantity.unit if quantity is not None else _unit(_trailing(text)) or ""
+
+
+def _trailing(text: str) -> str:
+    """The \\text{unit} at the end of a formula, or ""."""
+    match = _TRAILING.search(text)
+    return match.group() if match and match.start() > 0 and _unit(match.group()) else ""
 
 
 def _ratio(over: str, under: str) -> Fraction | None:

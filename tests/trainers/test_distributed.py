@@ -37,7 +37,15 @@ def test_two_processes_train_what_one_does(tiny, tmp_path):
         ]
         assert len(logs[0]) == len(logs[1]) == 11  # 10 steps and the summary
         for one, two in zip(*(log[:10] for log in logs), strict=True):
-            for key in set(one) & {"loss", "grad_norm", "kl", "negative/ratio", "positive/logp", "anchor/nll", "entropy"}:
+            for key in set(one) & {
+                "loss",
+                "grad_norm",
+                "kl",
+                "negative/ratio",
+                "positive/logp",
+                "anchor/nll",
+                "entropy",
+            }:
                 assert one[key] == pytest.approx(two[key], rel=1e-4, abs=TOLERANCE), (name, key)
         found = difference(weights(tmp_path / "one" / name / "model"), weights(tmp_path / "two" / name / "model"))
         moved = difference(weights(tmp_path / "one" / name / "model"), weights(tiny))

@@ -79,7 +79,9 @@ def test_first_loss_is_the_mean_nll_of_the_trained_tokens(tiny, tmp_path):
 def test_all_advantages_one_is_sft_to_the_bit(tiny, tmp_path):
     rows = advantage_rows(20)
     ones = [
-        AdvantageRow(r.problem_id, r.trace_id, r.input_ids, r.labels, [1.0] * len(r.labels), r.logprobs, r.step_ids, True)
+        AdvantageRow(
+            r.problem_id, r.trace_id, r.input_ids, r.labels, [1.0] * len(r.labels), r.logprobs, r.step_ids, True
+        )
         for r in rows
     ]
     plain = [SftRow(r.problem_id, r.trace_id, r.input_ids, r.labels) for r in rows]
@@ -265,7 +267,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny, tmp_path):
     broken.save_pretrained(tmp_path / "broken")
     for file in tiny.glob("tokenizer*"):
         (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(RuntimeError, match="stopped at step 1 of 1: the loss is not a number; lower train.learning_rate"):
+    with pytest.raises(
+        RuntimeError, match="stopped at step 1 of 1: the loss is not a number; lower train.learning_rate"
+    ):
         run("sft", sft_rows(4), tmp_path / "broken", tmp_path / "out")
     assert not (tmp_path / "out" / "model").exists()
 

@@ -1,0 +1,78 @@
+"""Killed at any point, the run goes on where it was and ends in the same place."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import negrl.store
+from negrl.records import Trace
+from negrl.store import Store
+
+from .conftest import TINY, Ran
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What must not depend on kills: every number but the seconds, and the traces themselves."""
+    results = json.loads((folder / "report" / "results.json").read_text())
+    arms = {name: {k: v for k, v in arm.items() if k != "seconds"} for name, arm in results["arms"].items()}
+    store = Store(folder / "stages")
+    lineage = json.loads((folder / "stages.json").read_text())
+    texts = {
+        title: sorted(t.text for t in store.stage("evaluate", Path(entry["folder"]).name.split("-")[1]).read("traces", Trace))
+        for title, entry in lineage.items()
+        if title.endswith("evaluate")
+    }  # fmt: skip
+    return {"arms": arms, "texts": texts}
+
+
+def test_stopped_before_every_write(
+    first: Ran, tiny: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run dies right before its n-th write, is started again, dies before the next n-th, ..."""
+    real, every = negrl.store.write_atomic, 9
+    writes = deaths = 0
+
+    def dying(path: Path, data: bytes) -> None:
+        nonlocal writes, deaths
+        writes += 1
+        if writes % every == 0:
+            deaths += 1
+            raise KeyboardInterrupt
+        real(path, data)
+
+    monkeypatch.setattr(negrl.store, "write_atomic", dying)
+    for _ in range(40):
+        try:
+            tiny(tmp_path / "run")
+            break
+        except KeyboardInterrupt:
+            continue
+    assert deaths >= 5
+    assert outcome(tmp_path / "run") == outcome(first.folder)
+
+
+def test_sigkill(first: Ran, tmp_path: Path) -> None:
+    """A real process, killed in the middle of its base model's training, then in what follows."""
+    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={tmp_path / 'run'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for shows in ("base-*/checkpoints", "value-*/steps-00000.parquet"):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "run" / "stages").glob(shows)):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, f"no {shows}"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "reused" in done.stdout
+    assert outcome(tmp_path / "run") == outcome(first.folder)

@@ -1,0 +1,120 @@
+"""The whole run on a tiny world: what it leaves, what it reuses, what it redoes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from negrl.errors import InputError
+from negrl.pipeline.frame import locked
+from negrl.records import Step, Trace
+from negrl.store import Store
+
+from .conftest import Ran
+
+ARMS = ["sft", "rft", "dpo", "step_dpo", "step_advantage"]
+
+
+def copy_of(first: Ran, folder: Path) -> Path:
+    """The store is keyed by what made it, not by where it lies: a copy is as good."""
+    shutil.copytree(first.folder, folder)
+    return folder
+
+
+def test_results(first: Ran) -> None:
+    results = first.results
+    assert list(results["arms"]) == ARMS
+    for arm in results["arms"].values():
+        low, high = arm["pass_at_1_ci"]
+        assert 0 <= low <= arm["pass_at_1"] <= high <= 1
+        assert arm["seconds"] > 0
+    assert set(results["reference"]) == {"base", "start"}
+    tokens = {name: arm["generated_tokens"] for name, arm in results["arms"].items()}
+    assert tokens["sft"] == 0 < tokens["rft"] == tokens["dpo"] < tokens["step_dpo"] < tokens["step_advantage"]
+
+
+def test_report_and_recipe_are_there(first: Ran) -> None:
+    page = (first.folder / "report" / "index.html").read_text()
+    assert "step_advantage" in page
+    assert (first.folder / "report" / "results.png").stat().st_size > 5000
+    assert "hidden_size: 32" in (first.folder / "recipe.yaml").read_text()
+    for path in ("report/index.html", "report/results.png", "report/results.json"):
+        assert str(first.folder / path) in first.screen
+
+
+def test_every_stage_says_one_line(first: Ran) -> None:
+    done = first.titles("✓")
+    assert {"base model", "sample", "verify", "value the steps", "credit", "report"} <= done
+    assert {f"{arm} · evaluate" for arm in ARMS} <= done
+    assert not first.titles("=")
+
+
+def test_rows_walk_back_to_their_problem(first: Ran) -> None:
+    """Training row -> trace -> problem, and its steps tile it."""
+    stages = first.folder / "stages"
+    lineage = json.loads((first.folder / "stages.json").read_text())
+    verified = Path(lineage["verify"]["folder"])
+    traces = {t.trace_id: t for t in Store(stages).stage("verify", verified.name.split("-")[1]).read("traces", Trace)}
+    credited = Path(lineage["credit"]["folder"]).name.split("-")[1]
+    by_trace: dict[str, list[Step]] = {}
+    for step in Store(stages).stage("credit", credited).read("steps", Step):
+        by_trace.setdefault(step.trace_id, []).append(step)
+    assert set(by_trace) == set(traces)
+    for trace_id, steps in by_trace.items():
+        assert steps[0].start == 0 and steps[-1].end == len(traces[trace_id].token_ids)
+        assert all(a.end == b.start for a, b in zip(steps, steps[1:], strict=False))
+    view = pq.read_table(Path(lineage["step_advantage · view"]["folder"]) / "advantage-00000.parquet").to_pylist()
+    assert view
+    for row in view:
+        trace = traces[row["trace_id"]]
+        assert row["problem_id"] == trace.problem_id
+        assert row["input_ids"] == trace.prompt_token_ids + trace.token_ids
+        assert trace.verdict in ("correct", "incorrect")
+
+
+def test_run_again_reuses_everything(first: Ran, tiny: Callable[..., Ran], tmp_path: Path) -> None:
+    again = tiny(copy_of(first, tmp_path / "run"))
+    assert again.titles("✓") == set()
+    assert again.titles("=") == first.titles("✓")
+    assert "stages reused" in again.screen
+
+
+@pytest.mark.parametrize(
+    ("override", "redone", "kept"),
+    [
+        (
+            "label.dead_zone=0.4",
+            {"credit", "step_dpo · view", "step_advantage · train", "step_advantage · evaluate", "report"},
+            {"base model", "sample", "value the steps", "rft · train", "dpo · evaluate", "sft · train"},
+        ),
+        ("evaluate.n=3", {"base · evaluate", "sft · evaluate"}, {"value the steps", "step_advantage · train"}),
+        ("arms.dpo.beta=0.2", {"dpo · train", "dpo · evaluate"}, {"dpo · view", "step_dpo · train", "rft · evaluate"}),
+        ("report.traces=3", {"report"}, {"sft · evaluate", "credit"}),
+        ("sample.shard_size=7", set(), {"sample", "value the steps", "report"}),
+    ],
+)
+def test_a_changed_setting_redoes_what_depends_on_it(
+    first: Ran, tiny: Callable[..., Ran], tmp_path: Path, override: str, redone: set[str], kept: set[str]
+) -> None:
+    again = tiny(copy_of(first, tmp_path / "run"), override)
+    assert redone <= again.titles("✓")
+    assert kept <= again.titles("=")
+    assert not kept & again.titles("✓")
+    if not redone:
+        assert again.titles("✓") == set()
+
+
+def test_until(tiny: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = tiny(tmp_path / "run", until="verify")
+    assert "verify" in ran.titles("✓") and "value the steps" not in ran.titles("✓")
+    assert "stopped after verify" in ran.screen
+    with pytest.raises(InputError, match=r"--until verfy: no such stage \(did you mean 'verify'\?\)"):
+        tiny(tmp_path / "run", until="verfy")
+
+
+def test_two_runs_in_one_folder_are_refused(tiny: Callable[..., Ran], tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InputError, match="another negrl run is at work"):
+        tiny(tmp_path)

@@ -1,0 +1,102 @@
+"""The chain world: its gold answers, its checker, its habits, its splits."""
+
+import itertools
+
+import pytest
+
+from negrl.problems.chain import EXACT, ChainWorld, load, parse
+from negrl.recipe import ChainProblems
+from negrl.records import Problem
+
+SECTION = ChainProblems(source="chain", train=200, evaluate=200)
+WORLD = ChainWorld(SECTION)
+PROBLEM = Problem("p", "chain", "train", "Apache-2.0", prompt="9*0+4-7^3?", gold="7")  # 0, 4, 7, 7
+
+
+def test_gold_and_parse() -> None:
+    assert parse("9*0+4-7^3?") == (9, [("*", 0), ("+", 4), ("-", 7), ("^", 3)])
+    for problem in load(SECTION).train:
+        value, operations = parse(problem.prompt)
+        for op, b in operations:
+            value = EXACT[op](value, b)
+        assert problem.gold == str(value) and len(operations) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("9*0=0;0+4=4;4-7=7;7^3=7;!7", [True] * 5),
+        ("9*0=9;9+4=3;3-7=6;6^3=6;!6", [False, True, True, True, True]),  # one wrong step, the rest follow
+        ("9*0=0;0+4=4;4-7=4;4^3=7;!7", [True, True, False, False, True]),  # two wrongs, right answer
+        ("9*0=0;0+4=4;4-7=7;7^3=7;!6", [True, True, True, True, False]),
+        ("9*0=0;1+4=5;", [True, False]),  # 1 is not what the step before wrote
+        ("9+0=9;", [False]),  # not the problem's operation
+        ("9*0=0;0+4=4;4-7=7;7^3=7;7+1=8;!8", [True, True, True, True, False, False]),  # one step too many
+        ("9*0=0;!0", [True, False]),  # answered too early
+        ("nonsense;;9*0=0;", [False, False]),
+        ("", []),
+    ],
+)
+def test_check_steps(text: str, right: list[bool]) -> None:
+    assert WORLD.check_steps(PROBLEM, text) == right
+
+
+@pytest.mark.parametrize(
+    ("prefix", "value"),
+    [
+        ("", 1.0),
+        ("9*0=0;", 1.0),
+        ("9*0=9;", 0.0),  # 9+4=3, 3-7=6, 6^3=6
+        ("9*0=0;0+4=4;4-7=4;", 0.0),
+        ("9*0=0;0+4=4;4-7=7;7^3=7;!7", 1.0),
+        ("9*0=0;0+4=4;4-7=7;7^3=7;!3", 0.0),
+        ("gibberish;", 0.0),
+    ],
+)
+def test_oracle_value(prefix: str, value: float) -> None:
+    assert WORLD.value(PROBLEM, prefix) == value
+
+
+def test_a_wrong_step_can_be_forgotten() -> None:
+    problem = Problem("q", "chain", "train", "Apache-2.0", prompt="5-2*0?", gold="0")
+    assert WORLD.check_steps(problem, "5-2=5;5*0=0;!0") == [False, True, True]
+    assert WORLD.value(problem, "5-2=5;") == 1.0
+
+
+def test_training_and_held_out_problems_are_disjoint_for_all_sizes_and_seeds() -> None:
+    prompts = {"train": set(), "evaluate": set()}
+    for seed, operations in itertools.product((0, 1), (1, 2, 5)):
+        small = operations == 1
+        found = load(ChainProblems(source="chain", train=50 if small else 500, evaluate=20 if small else 500,
+                                   operations=operations, seed=seed))  # fmt: skip
+        prompts["train"] |= {p.prompt for p in found.train}
+        prompts["evaluate"] |= {p.prompt for p in found.evaluate}
+    assert not prompts["train"] & prompts["evaluate"]
+    assert not prompts["evaluate"] & {t.split("?")[0] + "?" for t in WORLD.pretraining_texts(5000)}
+
+
+def test_more_problems_begin_with_the_fewer() -> None:
+    few = load(ChainProblems(source="chain", train=10, evaluate=5)).train
+    many = load(ChainProblems(source="chain", train=100, evaluate=5)).train
+    assert many[:10] == few
+
+
+def test_the_teacher_is_right_in_the_end_and_wrong_on_the_way() -> None:
+    problems = load(ChainProblems(source="chain", train=2000, evaluate=1)).train
+    assert all(p.solution is not None and p.solution.endswith(f"!{p.gold}") for p in problems)
+    share = sum(not all(WORLD.check_steps(p, p.solution or "")) for p in problems) / len(problems)
+    assert 0.2 < share < 0.45
+    clean = load(ChainProblems(source="chain", train=200, evaluate=1, teacher_habit_rate=0)).train
+    assert all(all(WORLD.check_steps(p, p.solution or "")) for p in clean)
+
+
+def test_pretraining_texts_are_as_noisy_as_asked() -> None:
+    def wrong(rate: float) -> float:
+        world = ChainWorld(ChainProblems(source="chain", habit_rate=rate))
+        texts = world.pretraining_texts(500)
+        checked = [WORLD.check_steps(Problem("p", "", "", "", t[: t.index("?") + 1], ""), t[t.index("?") + 1 :])
+                   for t in texts]  # fmt: skip
+        return sum(not all(c) for c in checked) / len(checked)
+
+    assert wrong(0.0) == 0.0
+    assert wrong(1.0) > wrong(0.5) > 0.5
