@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,12 @@ def preflight(recipe: Recipe) -> Checked:
 
         problems, imported = importing.load(recipe.traces)
         known = {p.problem_id for p in train}
-        train = [*train, *(p for p in problems if p.problem_id not in known)]
+        new = [p for p in problems if p.problem_id not in known]
+        if recipe.problems is not None:
+            # SFT reads the solutions of the problems section alone: a file of traces may well be about a
+            # test set, and its reference solutions were not asked for.
+            new = [dataclasses.replace(p, solution=None) for p in new]
+        train = [*train, *new]
     return Checked(recipe, train, evaluate, imported, model_key)
 
 

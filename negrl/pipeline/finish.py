@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from negrl.pipeline.frame import Done, Frame
 from negrl.pipeline.learn import log_history
-from negrl.records import CORRECT, INCORRECT, Problem, Step, Trace
+from negrl.records import CORRECT, INCORRECT, STEP_LABELS, UNDECIDED, Problem, Step, Trace
 from negrl.store import fingerprint, write_atomic
 from negrl.trainers.methods import METHODS
 
@@ -75,13 +75,15 @@ def gather(frame: Frame, record: RunRecord) -> RunReport:
         verdict: [s.advantage for trace, found in steps.items() if verdicts.get(trace) == verdict for s in found]
         for verdict in (CORRECT, INCORRECT)
     }
-    label: dict[str, object] = {}
+    label: dict[str, int] = {}
     checks: list[str] = []
     if record.first.verified is not None:
-        label |= {"verdicts": record.first.verified.info["verdicts"]}
+        verdicts_found = record.first.verified.info["verdicts"]
+        label |= {f"{verdict} traces": verdicts_found.get(verdict, 0) for verdict in (CORRECT, INCORRECT, UNDECIDED)}
         checks += record.first.verified.info["checks"]
     if record.first.credited is not None:
-        label |= {"steps": record.first.credited.info["labels"]}
+        labels = record.first.credited.info["labels"]
+        label |= {f"{name} steps": labels[name] for name in STEP_LABELS if name in labels}
     return RunReport(
         name=recipe.name,
         recipe_yaml=(Path(recipe.output_dir) / "recipe.yaml").read_text(),

@@ -14,6 +14,7 @@ from negrl.trainers.distributed import barrier, check_processes, is_main, world_
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5
+COMPARED = {"loss", "grad_norm", "kl", "negative/ratio", "positive/logp", "anchor/nll", "entropy"}
 
 
 def launch(*command, **environment):
@@ -37,15 +38,7 @@ def test_two_processes_train_what_one_does(tiny, tmp_path):
         ]
         assert len(logs[0]) == len(logs[1]) == 11  # 10 steps and the summary
         for one, two in zip(*(log[:10] for log in logs), strict=True):
-            for key in set(one) & {
-                "loss",
-                "grad_norm",
-                "kl",
-                "negative/ratio",
-                "positive/logp",
-                "anchor/nll",
-                "entropy",
-            }:
+            for key in set(one) & COMPARED:
                 assert one[key] == pytest.approx(two[key], rel=1e-4, abs=TOLERANCE), (name, key)
         found = difference(weights(tmp_path / "one" / name / "model"), weights(tmp_path / "two" / name / "model"))
         moved = difference(weights(tmp_path / "one" / name / "model"), weights(tiny))
@@ -76,6 +69,6 @@ def test_fewer_processes_than_asked_for_are_refused(capsys, monkeypatch):
 
 
 def test_importing_the_room_loads_no_torch():
-    code = "import sys, negrl.trainers, negrl.trainers.methods, negrl.trainers.distributed; assert 'torch' not in sys.modules"
-    done = launch("-c", code)
+    rooms = "negrl.trainers, negrl.trainers.methods, negrl.trainers.distributed, negrl.trainers.fit"
+    done = launch("-c", f"import sys, {rooms}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
