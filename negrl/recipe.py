@@ -63,7 +63,7 @@ class BuildSection(Section):
     hidden_size: int = 64
     intermediate_size: int = 176
     num_hidden_layers: int = 3
-    num_attention_heads: int = 4
+    num_attention_heads: int = 2
     max_position_embeddings: int = 256
     tie_word_embeddings: bool = True
     seed: int = 0

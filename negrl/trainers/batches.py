@@ -16,6 +16,8 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
+from negrl.trainers.rows import flat_column
+
 Order = Literal["random", "sequential", "group_by_length"]
 GROUP = 50
 """`group_by_length` sorts so many global batches at a time."""
@@ -101,10 +103,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
         for name in columns:
             column = table.column(name)
             if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-                column = column.cast(pa.large_list(column.type.value_type)).combine_chunks()
-                if isinstance(column, pa.ChunkedArray):  # an empty or single-chunk column, depending on pyarrow
-                    column = column.chunk(0)
-                self._lists[name] = (column.offsets.to_numpy(), column.values.to_numpy())
+                self._lists[name] = flat_column(table, name)
             else:
                 self._scalars[name] = column.to_numpy()
 

@@ -25,6 +25,9 @@ from negrl.store import fingerprint, write_atomic
 from negrl.trainers.distributed import barrier, is_main
 from negrl.trainers.methods import Method
 
+LARGE = 20_000_000
+"""Parameters; the garbage of smaller models may lie until Python collects it (forcing it costs 0.2 s)."""
+
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
@@ -122,9 +125,11 @@ def fit(
         write_atomic(out / "fit.json", json.dumps(summary).encode())
         shutil.rmtree(checkpoints)
     barrier()
-    # The fused head ties the model to itself in a cycle; without this, arms pile up in memory.
+    # The fused head ties the model to itself in a cycle: a large one can't wait for its collection.
+    large = network.num_parameters() > LARGE
     del trainer, network
-    gc.collect()
+    if large:
+        gc.collect()
     return FitResult(out / "model", history, steps, tokens, seconds)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from negrl.errors import InputError
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, arrow_schema
@@ -52,36 +51,50 @@ def check_rows(
             name = getattr(rows[int(bad.argmax())], NAMES[row_type])
             raise InputError(f"train: {int(bad.sum())} of {len(rows)} rows {what} (first: trace {name})")
 
-    size = {c: _lengths(table, c) for c in table.column_names if pa.types.is_list(table.schema.field(c).type)}
+    lists = [f.name for f in table.schema if pa.types.is_list(f.type)]
+    flat = {name: flat_column(table, name) for name in lists}
+    size = {name: np.diff(offsets) for name, (offsets, _) in flat.items()}
+
+    def count(column: str, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """How many of each row's numbers pass the test."""
+        offsets, values = flat[column]
+        return np.diff(np.concatenate([[0], np.cumsum(test(values))])[offsets])
+
     if row_type is PreferenceRow:
+        tokens: tuple[str, ...] = ("prompt_ids", "chosen_ids", "rejected_ids")
         refuse(size["prompt_ids"] == 0, "have no prompt")
         refuse(np.minimum(size["chosen_ids"], size["rejected_ids"]) == 0, "have an empty side")
         lengths = size["prompt_ids"] + np.maximum(size["chosen_ids"], size["rejected_ids"])
-        tokens: tuple[str, ...] = ("prompt_ids", "chosen_ids", "rejected_ids")
     else:
-        lengths, tokens = size["input_ids"], ("input_ids",)
+        tokens, lengths = ("input_ids",), size["input_ids"]
         for column, lens in size.items():
             unaligned = lens != lengths
             # Imported traces have no logprobs at all.
             refuse(unaligned & (lens > 0) if column == "logprobs" else unaligned, f"have {column} of another length")
-        # The first token is never predicted, so its label never counts.
-        trained = [sum(label != -100 for label in row.labels[1:]) for row in rows]
-        refuse(np.array(trained) == 0, "have no token to train on (all labels are -100)")
+        refuse(lengths < 2, "have fewer than 2 tokens")
+        # The first token is never predicted, so its label does not count.
+        offsets, labels = flat["labels"]
+        trained = count("labels", lambda v: v != -100) - (labels[offsets[:-1]] != -100)
+        refuse(trained == 0, "have no token to train on (all labels are -100)")
     if row_type is AdvantageRow:
         for column in ("advantages", "logprobs"):
-            refuse(
-                np.array([not np.isfinite(getattr(row, column)).all() for row in rows]), f"have a non-finite {column}"
-            )
+            refuse(count(column, lambda v: ~np.isfinite(v)) > 0, f"have non-finite {column}")
     for limit, name in ((context, "the model's context"), (max_length, "train.max_length")):
         if limit is not None:
             longest = int(lengths.max())
             refuse(lengths > limit, f"are longer than {name} of {limit} tokens (longest {longest}); nothing is cut")
     for column in tokens:
-        ids = [getattr(row, column) for row in rows]
-        refuse(
-            np.array([bool(i) and (max(i) >= vocabulary or min(i) < 0) for i in ids]),
-            f"have token ids outside the model's vocabulary of {vocabulary}",
-        )
+        outside = count(column, lambda v: (v < 0) | (v >= vocabulary))
+        refuse(outside > 0, f"have token ids outside the model's vocabulary of {vocabulary}")
+
+
+def flat_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A list column as (offsets, values): row i is `values[offsets[i] : offsets[i + 1]]`, not copied."""
+    column = table.column(name)
+    column = column.cast(pa.large_list(column.type.value_type)).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # what combine_chunks gives depends on pyarrow's version
+        column = column.chunk(0)
+    return column.offsets.to_numpy(), column.values.to_numpy()
 
 
 def table_hash(table: pa.Table) -> str:
@@ -100,7 +113,3 @@ def write_table(table: pa.Table, path: Path) -> None:
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=1000)
     temporary.replace(path)
-
-
-def _lengths(table: pa.Table, column: str) -> np.ndarray:
-    return pc.list_value_length(table.column(column)).to_numpy()

@@ -138,7 +138,7 @@ def test_rows_that_would_train_wrong_are_refused():
     assert "empty side" in refusal([PreferenceRow("p", "c", "r", [2], [3], [])], PreferenceRow)
     bad = advantage_rows(2)
     bad[1].advantages[-1] = float("nan")
-    assert "non-finite advantages" in refusal(bad, AdvantageRow)
+    assert "have non-finite advantages" in refusal(bad, AdvantageRow)
     bad = advantage_rows(2)
     bad[0].logprobs.pop()
     assert "logprobs of another length" in refusal(bad, AdvantageRow)
