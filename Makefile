@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test format clean
+.PHONY: quickstart test results format clean
 
 $(VENV)/.made-cpu: requirements/cpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,11 @@ $(VENV)/.made-test: $(VENV)/.made-cpu requirements/test.txt requirements/vllm-cp
 
 quickstart: $(VENV)/.made-cpu
 	$(BIN)/negrl run recipes/quickstart.yaml
+
+# What README.md and docs/results show of the quickstart.
+results: quickstart
+	mkdir -p docs/results/quickstart
+	cd runs/quickstart/report && cp results.json table.md results.png advantages.png ../../../docs/results/quickstart/
 
 test: $(VENV)/.made-test
 	$(BIN)/ruff check .

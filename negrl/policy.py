@@ -148,6 +148,8 @@ def build_model(section: BuildSection, tokenizer: PreTrainedTokenizerBase, folde
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from negrl.quiet import quiet
+
     config = AutoConfig.for_model(
         section.architecture,
         vocab_size=len(tokenizer),
@@ -166,5 +168,6 @@ def build_model(section: BuildSection, tokenizer: PreTrainedTokenizerBase, folde
         torch.manual_seed(section.seed)
         model = AutoModelForCausalLM.from_config(config)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

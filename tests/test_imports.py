@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = "torch transformers trl vllm ray datasets math_verify sympy matplotlib pandas numpy".split()
+HEAVY = [
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "ray",
+    "datasets",
+    "math_verify",
+    "sympy",
+    "matplotlib",
+    "pandas",
+    "numpy",
+]
 RECIPES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("recipes/**/*.yaml"))
 
 

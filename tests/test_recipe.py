@@ -42,7 +42,7 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         ("smaple.n=3", "unknown key 'smaple' (did you mean 'sample'?)"),
         ("sample.tempature=1", "unknown key 'sample.tempature' (did you mean 'temperature'?)"),
         ("problems.operation=5", "unknown key 'problems.operation' (did you mean 'operations'?)"),
-        ("train.learnin_rate=1", "unknown field 'learnin_rate' for method step_advantage (did you mean 'learning_rate'?)"),
+        ("train.learnin_rate=1", "'learnin_rate' for method step_advantage (did you mean 'learning_rate'?)"),
         ("train.beta=0.1", "unknown field 'beta' for method step_advantage"),
         ("train.method=step_advantages", "unknown method 'step_advantages' (did you mean 'step_advantage'?)"),
         ("policy.model=null", "give either policy.model (a folder or hub id) or policy.build"),

@@ -14,10 +14,13 @@ __all__ = ["Completion", "Engine", "Request", "open_engine"]
 
 def open_engine(section: EngineSection, model: str, policy: PolicySection) -> Engine:
     """Open the recipe's engine on `model` (a folder or a hub id)."""
-    if section.kind == "vllm":
-        from negrl.engines.vllm import VllmEngine
+    from negrl.quiet import quiet
 
-        return VllmEngine(model, policy, section)
-    from negrl.engines.transformers import TransformersEngine
+    with quiet():
+        if section.kind == "vllm":
+            from negrl.engines.vllm import VllmEngine
 
-    return TransformersEngine(model, policy, section)
+            return VllmEngine(model, policy, section)
+        from negrl.engines.transformers import TransformersEngine
+
+        return TransformersEngine(model, policy, section)

@@ -174,6 +174,12 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     current = data.Round() if method.view == "sft" else round_data(frame, checked, start, 1)
     table = data.view(frame, checked, start, current, method, section.fields, f"{name} · view")
     _, done = learn.train(frame, start, table, section, f"{name} · train")
+    if done.info["processes"] != world_size():
+        # The global batch is per_device_train_batch_size x accumulation x processes: not the same training.
+        raise InputError(
+            f"--arm {name}: trained already by {done.info['processes']} process(es), this is {world_size()}; "
+            f"remove {done.stage.url} to train again"
+        )
     return done
 
 

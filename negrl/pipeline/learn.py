@@ -14,6 +14,7 @@ from negrl.progress import StageBar, thousands
 from negrl.recipe import ChainProblems, TrainSection
 from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
+from negrl.trainers.distributed import world_size
 from negrl.trainers.methods import METHODS
 
 
@@ -30,13 +31,18 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
         from negrl.trainers.fit import fit
 
         texts = _corpus(frame, checked)
-        tokenizer = build_tokenizer(build, texts)
+        tokenizer = build_tokenizer(build, [prompt + solution for prompt, solution in texts])
         build_model(build, tokenizer, stage.path / "untrained")
         rows = []
         for start in range(0, len(texts), 4096):
-            for ids in tokenizer(texts[start : start + 4096], add_special_tokens=False)["input_ids"]:
-                ids = [*ids, tokenizer.eos_token_id][: build.max_position_embeddings]
-                rows.append(SftRow("", "", ids, ids))
+            prompts, answers = zip(*texts[start : start + 4096], strict=True)
+            encoded = (tokenizer(list(part), add_special_tokens=False)["input_ids"] for part in (prompts, answers))
+            for prompt, answer in zip(*encoded, strict=True):
+                # The prompts are random: learning to predict them only slows the rest down.
+                ids = [*prompt, *answer, tokenizer.eos_token_id]
+                rows.append(SftRow("", "", ids, [-100] * len(prompt) + ids[len(prompt) :]))
+        room = build.max_position_embeddings
+        rows = [row for row in rows if len(row.input_ids) <= room]
         method = METHODS["sft"]
         fitted = fit(
             method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path, section,
@@ -55,7 +61,7 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
     return _policy(done), done
 
 
-def _corpus(frame: Frame, checked: Checked) -> list[str]:
+def _corpus(frame: Frame, checked: Checked) -> list[tuple[str, str]]:
     from negrl.problems import world_of
 
     build = frame.recipe.policy.build
@@ -65,7 +71,7 @@ def _corpus(frame: Frame, checked: Checked) -> list[str]:
         if world is None:
             raise InputError("policy.build.corpus: world needs a problem source that is a world (chain); use solutions")
         return world.pretraining_texts(build.documents)
-    texts = [p.prompt + p.solution for p in checked.train if p.solution is not None][: build.documents]
+    texts = [(p.prompt, p.solution) for p in checked.train if p.solution is not None][: build.documents]
     if not texts:
         raise InputError("policy.build.corpus: solutions, but no training problem has a reference solution")
     return texts
@@ -109,7 +115,7 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
         )  # fmt: skip
         bar.note(f"{fitted.steps:,} steps")
         bar.note(f"{thousands(fitted.trained_tokens)} tokens trained")
-        return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
+        return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens, "processes": world_size()}
 
     return frame.run(kind, title, training_inputs(frame, policy, data, section), work)
 

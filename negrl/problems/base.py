@@ -19,8 +19,8 @@ class ProblemSet:
 class World(Protocol):
     """A problem source made here, with an exact step checker: it can write, and it can judge steps."""
 
-    def pretraining_texts(self, count: int) -> list[str]:
-        """Prompt + solution texts to make a base model from."""
+    def pretraining_texts(self, count: int) -> list[tuple[str, str]]:
+        """Pairs of prompt and solution to make a base model from."""
         ...
 
     def check_steps(self, problem: Problem, text: str) -> list[bool]:

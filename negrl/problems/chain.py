@@ -106,11 +106,13 @@ class ChainWorld:
     def __init__(self, section: ChainProblems):
         self.section = section
 
-    def pretraining_texts(self, count: int) -> list[str]:
+    def pretraining_texts(self, count: int) -> list[tuple[str, str]]:
         rng = random.Random(stable_seed("chain-text", self.section.seed))
         prompts = (_draw_prompt(rng, self.section.operations) for _ in itertools.count())
         held_in = (p for p in prompts if stable_seed("chain-split", p) % 5 != 0)
-        return [prompt + _write(prompt, self.section.habit_rate, rng)[0] for prompt in itertools.islice(held_in, count)]
+        return [
+            (prompt, _write(prompt, self.section.habit_rate, rng)[0]) for prompt in itertools.islice(held_in, count)
+        ]
 
     def check_steps(self, problem: Problem, text: str) -> list[bool]:
         """A step is right when it works the next operation of the problem, on the result that the

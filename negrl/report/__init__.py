@@ -10,11 +10,12 @@ __all__ = ["ArmReport", "ReportPaths", "RunReport", "TraceView", "finding", "wri
 
 
 def write_report(report: RunReport, out_dir: Path) -> ReportPaths:
-    """Write `index.html`, `results.json` and the plots that there is something to plot for into
+    """Write `index.html`, `results.json`, `table.md` and the plots that there is something to plot for into
     `out_dir` (made when missing). Each file is replaced whole; a plot of an earlier run that this
     one has no data for is removed."""
     from negrl.report.html import render
     from negrl.report.plots import draw_all
+    from negrl.report.table import markdown_table
     from negrl.store import write_atomic
 
     out_dir = Path(out_dir)
@@ -28,5 +29,6 @@ def write_report(report: RunReport, out_dir: Path) -> ReportPaths:
             plots.append(out_dir / name)
     pngs = {name: png for name, png in drawn.items() if png is not None}
     write_atomic(out_dir / "results.json", results_json(report).encode())
+    write_atomic(out_dir / "table.md", markdown_table(report).encode())
     write_atomic(out_dir / "index.html", render(report, pngs).encode())
     return ReportPaths(index_html=out_dir / "index.html", results_json=out_dir / "results.json", plots=plots)

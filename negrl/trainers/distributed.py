@@ -3,7 +3,10 @@ word, and a training that believes otherwise has half the batch: so ask, say and
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import time
 
 from negrl.errors import InputError
 
@@ -27,6 +30,22 @@ def barrier() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+        _leave_at_exit()
+
+
+@functools.cache
+def _leave_at_exit() -> None:
+    """A gloo thread still frees its last finished work when the main thread has gone on. If the
+    interpreter ends meanwhile, that thread can't take the GIL, the process dies of SIGABRT, and torchrun
+    fails the whole job after it has succeeded. So the process leaves the group and lets the threads end."""
+    import torch.distributed
+
+    def leave() -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        time.sleep(0.5)  # releases the GIL; joining the threads is not offered
+
+    atexit.register(leave)
 
 
 def check_processes(expected: int | None = None) -> str:
@@ -62,6 +81,8 @@ def check_processes(expected: int | None = None) -> str:
         )
     noun = "process" if found == 1 else "processes"
     line = f"{found} {noun}, backend {state.backend or 'none'}, {state.distributed_type}"
+    if found > 1:
+        _leave_at_exit()
     if state.is_main_process:
         print(line, flush=True)
     return line

@@ -68,9 +68,9 @@ def fit(
         InputError: wrong fields, rows that can't be trained as they are, or not one step to take.
         RuntimeError: the loss or the gradient is no longer finite.
     """
+    from negrl.quiet import quiet
     from negrl.trainers import rows as tables
     from negrl.trainers.checkpoints import last_checkpoint, remove_broken
-    from negrl.trainers.compat import quiet
     from negrl.trainers.config import configure
 
     start = time.perf_counter()

@@ -25,11 +25,11 @@ def outcome(folder: Path) -> dict[str, Any]:
     arms = {name: {k: v for k, v in arm.items() if k != "seconds"} for name, arm in results["arms"].items()}
     store = Store(folder / "stages")
     lineage = json.loads((folder / "stages.json").read_text())
-    texts = {
-        title: sorted(t.text for t in store.stage("evaluate", Path(entry["folder"]).name.split("-")[1]).read("traces", Trace))
-        for title, entry in lineage.items()
-        if title.endswith("evaluate")
-    }  # fmt: skip
+    texts = {}
+    for title, entry in lineage.items():
+        if title.endswith("evaluate"):
+            stage = store.stage(*Path(entry["folder"]).name.split("-"))
+            texts[title] = sorted(t.text for t in stage.read("traces", Trace))
     return {"arms": arms, "texts": texts}
 
 

@@ -1,5 +1,6 @@
 """The whole run on a tiny world: what it leaves, what it reuses, what it redoes."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def test_rows_walk_back_to_their_problem(first: Ran) -> None:
     assert set(by_trace) == set(traces)
     for trace_id, steps in by_trace.items():
         assert steps[0].start == 0 and steps[-1].end == len(traces[trace_id].token_ids)
-        assert all(a.end == b.start for a, b in zip(steps, steps[1:], strict=False))
+        assert all(a.end == b.start for a, b in itertools.pairwise(steps))
     view = pq.read_table(Path(lineage["step_advantage · view"]["folder"]) / "advantage-00000.parquet").to_pylist()
     assert view
     for row in view:

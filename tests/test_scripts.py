@@ -1,0 +1,81 @@
+"""scripts/train.py under the launchers that people use, for real."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
+ARM = ["--arm", "step_advantage"]
+
+
+def start(command: Sequence[str], folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """The launcher, scripts/train.py and the tiny recipe."""
+    whole = [*command, "scripts/train.py", "--config", str(TINY), *args, f"output_dir={folder}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(whole, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything before training, by `negrl run --until view`."""
+    folder = tmp_path_factory.mktemp("scripts") / "run"
+    command = [sys.executable, "-m", "negrl", "run", str(TINY), "--until", "view", f"output_dir={folder}"]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return folder
+
+
+def weights(folder: Path) -> dict:
+    (model,) = folder.glob("stages/train-*/model/model.safetensors")
+    return load_file(model)
+
+
+def test_two_processes_give_what_one_gives(prepared: Path, tmp_path: Path) -> None:
+    """The same global batch of 16: 1 x 16 by accelerate, 2 x 8 by torchrun. Tolerance 1e-5 per weight."""
+    one, two = (shutil.copytree(prepared, tmp_path / name) for name in ("one", "two"))
+    single = start([*ACCELERATE, "--cpu", "--num_processes", "1"], one, *ARM)
+    assert single.returncode == 0, single.stderr
+    assert "1 process" in single.stdout
+    half = "train.per_device_train_batch_size=8"
+    double = start(TORCHRUN, two, *ARM, "--num-processes", "2", half)
+    assert double.returncode == 0, double.stderr
+    assert "2 processes, backend gloo" in double.stdout
+    left, right = weights(one), weights(two)
+    assert left.keys() == right.keys()
+    assert max(float((left[k] - right[k]).abs().max()) for k in left) < 1e-5
+
+    # The pipeline finds the arm trained, where it would have trained it itself.
+    command = [sys.executable, "-m", "negrl", "run", str(TINY), "--until", "train", f"output_dir={one}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert any(line.startswith("= step_advantage · train") for line in done.stdout.splitlines()), done.stderr
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_fewer_processes_than_asked_are_refused(prepared: Path) -> None:
+    done = start([sys.executable], prepared, *ARM, "--num-processes", "2")
+    assert done.returncode == 2
+    assert "--num-processes 2, but the launcher started 1" in refused(done)
+    # accelerate's CPU launcher starts one process without a word
+    done = start([*ACCELERATE, "--cpu", "--num_processes", "2"], prepared, *ARM)
+    assert "started 1" in refused(done)
+
+
+def test_mistakes_are_one_line(prepared: Path, tmp_path: Path) -> None:
+    assert "did you mean 'step_dpo'" in refused(start([sys.executable], prepared, "--arm", "step_dop"))
+    assert "unknown key 'trian'" in refused(start([sys.executable], prepared, "trian.seed=1"))
+    done = start(TORCHRUN, tmp_path / "empty", *ARM)
+    assert "negrl run RECIPE --until view" in refused(done)
