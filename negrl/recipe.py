@@ -251,8 +251,8 @@ class Recipe(Section):
     verify: VerifySection = Field(default_factory=VerifySection)
     label: LabelSection = Field(default_factory=LabelSection)
     train: TrainSection = Field(default_factory=TrainSection)
-    arms: dict[str, TrainSection] = Field(default_factory=dict)
-    """Several methods side by side, each on top of `train`. Default: one arm named after train.method."""
+    arms: dict[str, TrainSection] | None = None
+    """Several methods side by side, each on top of `train`. Null: one arm named after train.method."""
     rounds: int = Field(1, ge=1)
     evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
     """null: no evaluation."""
@@ -270,8 +270,7 @@ class Recipe(Section):
         if self.label.labeler == "oracle" and not isinstance(self.problems, ChainProblems):
             raise ValueError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
         for name, arm in self.resolved_arms.items():
-            needs = METHODS[arm.method].view
-            if needs in ("step_preference", "advantage") and self.label.labeler == "none":
+            if METHODS[arm.method].reads_values and self.label.labeler == "none":
                 raise ValueError(f"arm '{name}' ({arm.method}) needs step values: set label.labeler to fixed or oracle")
         low, high = self.label.value_band
         if not 0 <= low < high <= 1:

@@ -97,7 +97,10 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
     start, _ = learn.start(frame, checked, base)
     frame.pause("start")
     arms = [ArmRun(name, section, start) for name, section in recipe.resolved_arms.items()]
-    first = round_data(frame, checked, start, 1) if data.needs_traces(frame) or checked.imported else data.Round()
+    methods = [METHODS[arm.section.method] for arm in arms]
+    first = data.Round()
+    if checked.imported or any(method.reads_traces for method in methods):
+        first = round_data(frame, checked, start, 1, any(method.reads_values for method in methods))
     for arm in arms:
         for round_ in range(1, (arm.section.rounds or recipe.rounds) + 1):
             _arm_round(frame, checked, arm, round_, first)
@@ -116,7 +119,9 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
     return RunRecord(checked, base, start, first, arms, references)
 
 
-def round_data(frame: Frame, checked: Checked, policy: Policy, round_: int, arm: str = "") -> data.Round:
+def round_data(
+    frame: Frame, checked: Checked, policy: Policy, round_: int, with_values: bool, arm: str = ""
+) -> data.Round:
     """Traces of `policy`, verified, valued and credited. Imported traces stand in for round 1's."""
     where = f"{arm} · round {round_} · " if arm else ""
     if checked.imported and round_ == 1:
@@ -127,7 +132,7 @@ def round_data(frame: Frame, checked: Checked, policy: Policy, round_: int, arm:
         frame.pause("sample")
     verified = data.verify(frame, checked, traces, f"{where}verify")
     frame.pause("verify")
-    valued = data.value(frame, checked, policy, verified, f"{where}value the steps")
+    valued = data.value(frame, checked, policy, verified, f"{where}value the steps", with_values)
     frame.pause("value")
     credited = data.credit(frame, verified, valued, f"{where}credit")
     frame.pause("credit")
@@ -137,10 +142,12 @@ def round_data(frame: Frame, checked: Checked, policy: Policy, round_: int, arm:
 def _arm_round(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: data.Round) -> None:
     method = METHODS[arm.section.method]
     where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
-    if method.view == "sft":
+    if not method.reads_traces:
         current = data.Round()
     else:
-        current = first if round_ == 1 else round_data(frame, checked, arm.policy, round_, arm.name)
+        current = (
+            first if round_ == 1 else round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name)
+        )
     table = data.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
     arm.rounds.append(current)
     arm.views.append(table)
@@ -171,7 +178,8 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     start, _ = learn.start(frame, checked, base)
     section = recipe.resolved_arms[name]
     method = METHODS[section.method]
-    current = data.Round() if method.view == "sft" else round_data(frame, checked, start, 1)
+    with_values = any(METHODS[a.method].reads_values for a in recipe.resolved_arms.values())
+    current = round_data(frame, checked, start, 1, with_values) if method.reads_traces else data.Round()
     table = data.view(frame, checked, start, current, method, section.fields, f"{name} · view")
     _, done = learn.train(frame, start, table, section, f"{name} · train")
     if done.info["processes"] != world_size():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length, encode_prompt, encode_response
@@ -25,7 +25,10 @@ from negrl.records import (
     stable_seed,
 )
 from negrl.store import Stage
-from negrl.trainers.methods import METHODS, Method
+from negrl.trainers.methods import Method
+
+if TYPE_CHECKING:
+    from negrl.verify import Verifier
 
 
 def sampling_request_parts(frame: Frame) -> dict[str, Any]:
@@ -147,6 +150,15 @@ def import_traces(frame: Frame, checked: Checked, policy: Policy) -> Done:
     return frame.run("import", "import traces", inputs, work)
 
 
+def judge(verifier: Verifier, trace: Trace, problem: Problem) -> Trace:
+    """The trace with its verdict."""
+    finish_reason = "stop" if trace.finish_reason == "imported" else trace.finish_reason
+    verdict = verifier.verify(trace.text, problem.gold, finish_reason)
+    return dataclasses.replace(
+        trace, answer=verdict.answer, verdict=verdict.value, verdict_reason=verdict.reason, method=verdict.method
+    )
+
+
 def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Done:
     """Traces with their verdicts. Undecided is a verdict of its own: it never becomes a negative."""
 
@@ -158,17 +170,7 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
         bar.total(len(traces))
         judged = []
         for trace in traces:
-            reason = "stop" if trace.finish_reason == "imported" else trace.finish_reason
-            verdict = verifier.verify(trace.text, problems[trace.problem_id].gold, reason)
-            judged.append(
-                dataclasses.replace(
-                    trace,
-                    answer=verdict.answer,
-                    verdict=verdict.value,
-                    verdict_reason=verdict.reason,
-                    method=verdict.method,
-                )
-            )
+            judged.append(judge(verifier, trace, problems[trace.problem_id]))
             bar.advance()
         stage.write("traces", 0, Trace, judged)
         counts = Counter(t.verdict for t in judged)
@@ -191,9 +193,12 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
     return frame.run("verify", title, inputs, work)
 
 
-def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title: str) -> Done:
-    """Steps with their values: counts, estimates, intervals. Where nearly all compute goes."""
+def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title: str, needed: bool) -> Done:
+    """Steps with their values: counts, estimates, intervals. Where nearly all compute goes: so where no
+    arm reads values (`needed` is false), the traces are split into steps and no more."""
     section = frame.recipe.label
+    if not needed:
+        section = section.model_copy(update={"labeler": "none"})
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         from negrl.problems import world_of
@@ -206,13 +211,23 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         world = world_of(frame.recipe.problems) if frame.recipe.problems is not None else None
         verifier = Verifier(frame.recipe.verify)
         traces = verified.stage.read("traces", Trace)
-        v0 = prompt_values(traces, section.confidence)
         by_problem: dict[str, list[Trace]] = {}
         for trace in traces:
             by_problem.setdefault(trace.problem_id, []).append(trace)
         shards = _chunks(list(by_problem.values()), section.shard_size)
         bar.total(len(shards))
         engine = frame.engine(policy) if section.labeler == "fixed" else None
+        imported = any(trace.engine == "imported" for trace in traces)
+        for index, groups in enumerate(shards):
+            # Somebody else's traces say nothing about this policy's chance from the prompt: ask the policy.
+            if imported and engine is not None and not stage.has("prompts", index):
+                drawn = draw(
+                    frame, policy, [problems[group[0].problem_id] for group in groups], n=section.k, round_=0,
+                    seed=section.seed, temperature=frame.recipe.sample.temperature,
+                    max_tokens=frame.recipe.sample.max_tokens, bar=bar,
+                )  # fmt: skip
+                stage.write("prompts", index, Trace, [judge(verifier, t, problems[t.problem_id]) for t in drawn])
+        v0 = prompt_values(stage.read("prompts", Trace) or traces, section.confidence)
         for index, groups in enumerate(shards):
             if not (stage.has("steps", index) and stage.has("rollouts", index)):
                 result = label_traces(
@@ -232,17 +247,19 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
             bar.advance()
         # Counted from the rows, so that a run that was killed on the way says the same.
         lengths = [len(r.token_ids) for r in stage.iterate("rollouts", Rollout)]
+        prompts = sum(len(t.token_ids) for t in stage.iterate("prompts", Trace))
         counts = [s.n for s in stage.iterate("steps", Step)]
         bar.note(f"{len(counts):,} steps")
         if engine is not None:
-            bar.note(f"{thousands(sum(lengths))} rollout tokens")
+            bar.note(f"{thousands(sum(lengths) + prompts)} rollout tokens")
             bar.note(f"{1 - len(lengths) / max(sum(counts), 1):.0%} of the counts shared by equal prefixes")
-        return {"generated_tokens": sum(lengths), "rollouts": len(lengths), "steps": len(counts)}
+        return {"generated_tokens": sum(lengths) + prompts, "rollouts": len(lengths), "steps": len(counts)}
 
     credit_only = {"dead_zone", "require_significance", "after_pit", "shard_size"}
     inputs = {
         "traces": verified.key, "policy": policy.key, "label": section.model_dump(exclude=credit_only),
-        "sample": sampling_request_parts(frame), "engine": frame.recipe.engine.kind,
+        "sample": frame.recipe.sample.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "stop"}),
+        "engine": frame.recipe.engine.kind,
     }  # fmt: skip
     return frame.run("value", title, inputs, work)
 
@@ -282,7 +299,6 @@ def view(
     section = frame.recipe.label
     options, _ = method.split(fields)
     read = {name: getattr(options, name) for name in method.view_reads}
-    uses_steps = method.view in ("step_preference", "advantage")
     max_length = fields.get("max_length") or context_length(policy.model, frame.recipe.policy)
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
@@ -291,9 +307,10 @@ def view(
 
         traces = data.verified.stage.read("traces", Trace) if data.verified else []
         by_trace: dict[str, list[Step]] = {}
-        if uses_steps and data.credited:
+        if method.reads_values and data.credited:
             for step in data.credited.stage.iterate("steps", Step):
                 by_trace.setdefault(step.trace_id, []).append(step)
+        prompts = data.valued.stage.read("prompts", Trace) if data.valued else []
         rollouts = method.view == "step_preference" and data.valued is not None
         inputs = ViewInputs(
             problems=checked.by_id,
@@ -301,7 +318,7 @@ def view(
             traces=traces,
             steps=by_trace,
             rollouts=data.valued.stage.read("rollouts", Rollout) if rollouts and data.valued else [],
-            v0={k: v.value for k, v in prompt_values(traces, section.confidence).items()},
+            v0={k: v.value for k, v in prompt_values(prompts or traces, section.confidence).items()},
             label=section,
             max_length=max_length,
             tokenizer=frame.tokenizer(policy),
@@ -316,7 +333,7 @@ def view(
     else:
         assert data.verified is not None
         source = {"traces": data.verified.key, "problems": None}
-    if uses_steps and data.credited and data.valued:
+    if method.reads_values and data.credited and data.valued:
         source |= {"credit": data.credited.key, "label": section.model_dump(exclude={"shard_size"})}
     inputs = {"view": method.view, "options": read, "max_length": max_length, **source}
     return frame.run("view", title, inputs, work)
@@ -344,10 +361,6 @@ def solutions(frame: Frame, checked: Checked, policy: Policy) -> list[Trace]:
         for problem in checked.train
         if problem.solution is not None
     ]
-
-
-def needs_traces(frame: Frame) -> bool:
-    return any(METHODS[arm.method].view != "sft" for arm in frame.recipe.resolved_arms.values())
 
 
 def prompting(frame: Frame) -> dict[str, Any]:

@@ -105,7 +105,6 @@ def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
     sampling to training, all rounds; evaluation is not the arm's own cost."""
     from negrl.report import ArmReport
 
-    uses_steps = METHODS[arm.section.method].view in ("step_preference", "advantage")
     generated = label_tokens = 0
     seconds = 0.0
     for data, view, training in zip(arm.rounds, arm.views, arm.trainings, strict=True):
@@ -114,7 +113,7 @@ def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
             assert data.sampled is not None and data.valued is not None and data.credited is not None
             parts += [data.sampled, data.verified]
             generated += data.sampled.info["generated_tokens"]
-            if uses_steps:
+            if METHODS[arm.section.method].reads_values:
                 parts += [data.valued, data.credited]
                 label_tokens += data.valued.info["generated_tokens"]
         seconds += sum(part.seconds for part in parts)

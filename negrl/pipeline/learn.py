@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.pipeline.data import Round, draw, prompting, view
+from negrl.pipeline.data import Round, draw, judge, prompting, view
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
@@ -150,18 +150,8 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
                 judged = []
                 for trace in drawn:
                     problem = by_id[trace.problem_id]
-                    verdict = verifier.verify(trace.text, problem.gold, trace.finish_reason)
                     wrong = None if world is None else not all(world.check_steps(problem, trace.text))
-                    judged.append(
-                        dataclasses.replace(
-                            trace,
-                            answer=verdict.answer,
-                            verdict=verdict.value,
-                            verdict_reason=verdict.reason,
-                            method=verdict.method,
-                            meta=Json(has_wrong_step=wrong),
-                        )
-                    )
+                    judged.append(dataclasses.replace(judge(verifier, trace, problem), meta=Json(has_wrong_step=wrong)))
                 stage.write("traces", index, Trace, judged)
             bar.advance()
         traces = stage.read("traces", Trace)

@@ -24,7 +24,7 @@ from negrl.records import CORRECT, INCORRECT, Problem, Rollout, Step, Trace, Ver
 from negrl.steps.credit import in_band, label_steps
 from negrl.steps.labelers.base import Ask, Labeler, Outcome, Task
 from negrl.steps.split import Span, split_steps
-from negrl.steps.values import Difference, Estimate, prompt_values
+from negrl.steps.values import VERIFIER_FAILED, Difference, Estimate, prompt_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Verify = Callable[[str, str, str], Verdict]
 """(response text, gold answer, finish reason) -> verdict."""
 
-_VERIFIER_FAILED = ("timeout", "unparsable", "gold_unparsable")
 _JUDGE_AT_ONCE = 512  # prefixes whose rollouts are decoded together: bounds the memory of the texts
 _NAN = math.nan
 _UNKNOWN = Estimate(_NAN, _NAN, _NAN)
@@ -233,7 +232,7 @@ class _Stream:
         results: dict[str, tuple[int, int]] = {}
         for prefix, completions, keys in zip(prefixes, drawn, keyed, strict=True):
             verdicts = [self._verdicts[key] for key in keys]
-            judged = [v for v in verdicts if v.reason not in _VERIFIER_FAILED]
+            judged = [v for v in verdicts if v.reason not in VERIFIER_FAILED]
             results[prefix.key] = (len(judged), sum(v.value == CORRECT for v in judged))
             self._keep(prefix, completions, verdicts)
         return results

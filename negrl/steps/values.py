@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from negrl.records import Trace
 
 
+VERIFIER_FAILED = ("timeout", "unparsable", "gold_unparsable")
+"""Verdict reasons that say nothing about the policy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A chance in [0, 1] with its interval, out of `successes` of `n` (0 of 0 when it is exact)."""
@@ -86,12 +90,13 @@ def difference(after: Estimate, before: Estimate) -> Difference:
 
 
 def prompt_values(traces: Iterable[Trace], confidence: float) -> dict[str, Estimate]:
-    """V_0 of each problem: its own sampled traces count, right ones out of decided ones. Problems
-    without a decided trace are missing."""
+    """V_0 of each problem: its own sampled traces count, as rollouts do. One that is cut off or gives no
+    answer is not successful; one that the verifier failed to judge is not counted. Problems without
+    a counted trace are missing."""
     decided: Counter[str] = Counter()
     right: Counter[str] = Counter()
     for trace in traces:
-        decided[trace.problem_id] += trace.verdict in (CORRECT, INCORRECT)
+        decided[trace.problem_id] += trace.verdict is not None and trace.verdict_reason not in VERIFIER_FAILED
         right[trace.problem_id] += trace.verdict == CORRECT
     values = {p: estimate(right[p], n, confidence) for p, n in decided.items()}
     return {p: v for p, v in values.items() if v is not None}

@@ -98,16 +98,16 @@ class StepAdvantageTrainer(TokenSftTrainer):
         super().log(logs, *args, **kwargs)
 
     def _refuse_silence(self) -> None:
-        """Without an advantage and without an anchor there is no gradient, and a run that looks fine."""
+        """Without an advantage only the anchor (or nothing) trains, in a run that looks fine."""
         import pyarrow.compute as pc
 
         dataset: Any = self.train_dataset
         values = pc.min_max(pc.list_flatten(dataset.data.table.column("advantages"))).as_py()
         learns = values["max"] > 0 or (values["min"] < 0 and self.options.negative_weight > 0)
-        if not learns and not self.options.anchor:
+        if not learns:
             raise InputError(
                 "train: no step of any row has an advantage to learn from (all in the dead zone, or outside the "
-                "value band): label with more rollouts, widen label.value_band, or set train.anchor above 0"
+                "value band): label with more rollouts, widen label.value_band, or train with rft"
             )
 
     def _score_unscored_rows(self) -> dict[int, np.ndarray]:

@@ -81,10 +81,16 @@ def test_coverage(n: int) -> None:
     assert 0.89 < newcombe_hits / rounds < 0.93
 
 
-def test_prompt_values_count_decided_traces_of_each_problem() -> None:
-    def trace(problem: str, verdict: str | None, i: int) -> Trace:
-        return Trace(f"{problem}{i}", problem, 0, i, "p", "e", Sampling(), [1], [2], None, "", "stop", None, verdict)
+def test_prompt_values_count_traces_as_rollouts_are_counted() -> None:
+    """Cut off or no answer: not successful. Not judged: not counted."""
 
-    verdicts = ["correct", "incorrect", "undecided", "correct", "incorrect", None, "incorrect"]
-    values = prompt_values([*(trace("a", v, i) for i, v in enumerate(verdicts)), trace("b", "undecided", 0)], 0.9)
+    def trace(problem: str, verdict: str | None, reason: str | None, i: int) -> Trace:
+        return Trace(
+            f"{problem}{i}", problem, 0, i, "p", "e", Sampling(), [1], [2], None, "", "stop", None, verdict, reason
+        )  # fmt: skip
+
+    verdicts = [("correct", None), ("incorrect", None), ("undecided", "truncated"), ("undecided", "timeout"),
+                ("correct", None), ("undecided", "no_answer"), (None, None), ("undecided", "gold_unparsable")]  # fmt: skip
+    traces = [trace("a", verdict, reason, i) for i, (verdict, reason) in enumerate(verdicts)]
+    values = prompt_values([*traces, trace("b", "undecided", "unparsable", 0)], 0.9)
     assert values == {"a": estimate(2, 5, 0.9)}

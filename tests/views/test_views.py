@@ -171,7 +171,7 @@ def test_order_of_the_input_does_not_matter(table) -> None:
     example(table)
     for name, options in [
         ("rft", Options()), ("preference", DpoOptions()), ("step_preference", StepDpoOptions()),
-        ("advantage", StepAdvantageOptions()),
+        ("advantage", StepAdvantageOptions(anchor=0)),
     ]:  # fmt: skip
         inputs = table.inputs()
         backwards = dataclasses.replace(inputs, traces=inputs.traces[::-1], rollouts=inputs.rollouts[::-1])
@@ -297,7 +297,7 @@ def test_rollouts_from_the_prompt_serve_the_first_step(table) -> None:
 
 def test_advantage_rows_spread_the_weights_over_the_tokens(table) -> None:
     table.add("p", "incorrect", "1;23;4;!8.", {0: "good", 2: "pit", 3: "bad"})
-    view = build_view("advantage", table.inputs(), StepAdvantageOptions())
+    view = build_view("advantage", table.inputs(), StepAdvantageOptions(anchor=0))
     (row,) = view.rows
     assert text(row.input_ids) == "9?1;23;4;!8."
     assert row.labels == [-100, -100, *ids("1;23;4;!8.")]
@@ -316,7 +316,7 @@ def test_right_traces_without_weight_stay_for_the_anchor_alone(table) -> None:
     table.add("p", "incorrect", "1;!8.", {})
     table.add("p", "correct", "2;!7.", {0: "spurious", 1: "good"}, logprobs=None)
     table.add("q", "correct", "1;!7.")
-    plain = build_view("advantage", table.inputs(), StepAdvantageOptions())
+    plain = build_view("advantage", table.inputs(), StepAdvantageOptions(anchor=0))
     assert [(r.trace_id, r.correct, r.logprobs) for r in plain.rows] == [("t2", True, [])]
     assert plain.counts["no_weight"] == 3
     anchored = build_view("advantage", table.inputs(), StepAdvantageOptions(anchor=0.1))
@@ -326,9 +326,9 @@ def test_right_traces_without_weight_stay_for_the_anchor_alone(table) -> None:
 
 def test_advantage_outside_the_band_and_too_long(table) -> None:
     table.add("p", "incorrect", "1;!8.", {0: "pit"})
-    assert build_view("advantage", table.inputs(v0=0.95), StepAdvantageOptions()).rows == []
-    assert build_view("advantage", table.inputs(max_length=6), StepAdvantageOptions()).counts["refused_no_room"] == 1
-    assert len(build_view("advantage", table.inputs(max_length=7), StepAdvantageOptions()).rows) == 1
+    assert build_view("advantage", table.inputs(v0=0.95), StepAdvantageOptions(anchor=0)).rows == []
+    assert build_view("advantage", table.inputs(max_length=6), StepAdvantageOptions(anchor=0)).counts["refused_no_room"] == 1
+    assert len(build_view("advantage", table.inputs(max_length=7), StepAdvantageOptions(anchor=0)).rows) == 1
 
 
 # --- what must never happen ---------------------------------------------------------------------

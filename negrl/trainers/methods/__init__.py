@@ -42,6 +42,16 @@ class Method:
     defaults: dict[str, Any] = field(default_factory=dict)
     view_reads: tuple[str, ...] = ()
 
+    @property
+    def reads_traces(self) -> bool:
+        """Does it learn from the policy's own traces? (`sft` reads the reference solutions.)"""
+        return self.view != "sft"
+
+    @property
+    def reads_values(self) -> bool:
+        """Does it need step values? Only then are they paid for."""
+        return self.view in ("step_preference", "advantage")
+
     def split(self, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
         """The recipe's fields, divided into this method's options and TRL config fields."""
         own = {k: v for k, v in fields.items() if k in self.options.model_fields}

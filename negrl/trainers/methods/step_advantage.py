@@ -12,8 +12,9 @@ class StepAdvantageOptions(Options):
     """lambda_neg: multiplies the steps with negative advantage. 0: positives only."""
     clip: float = Field(1.0, gt=0)
     """|A| is clipped here."""
-    anchor: float = Field(0.0, ge=0)
-    """alpha: NLL on all tokens of right answers."""
+    anchor: float = Field(0.1, ge=0)
+    """alpha: NLL on all tokens of right answers. 0.1 did better than 0 on all three seeds of the
+    quickstart (docs/results/learning-rates.md)."""
     kl: float = Field(0.0, ge=0)
     """Weight of the k3 estimate of KL(sampler || policy), from the stored logprobs."""
 

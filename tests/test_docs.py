@@ -1,0 +1,38 @@
+"""The docs say what is there: figures come from committed results, commands and links exist."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from readme_table import filled  # noqa: E402
+
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_readme_table_is_the_committed_one() -> None:
+    assert filled(README, (ROOT / "docs/results/quickstart/table.md").read_text()) == README
+
+
+def test_the_committed_quickstart_shows_what_the_readme_says() -> None:
+    """Step-level negatives above sft and rft, intervals apart; fewer wrong steps than both."""
+    arms = json.loads((ROOT / "docs/results/quickstart/results.json").read_text())["arms"]
+    ours = arms["step_advantage"]
+    for rival in ("sft", "rft"):
+        assert ours["pass_at_1_ci"][0] > arms[rival]["pass_at_1_ci"][1]
+        assert ours["spurious_share"] < arms[rival]["spurious_share"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_and_files_exist(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\b(?:recipes|scripts|configs)/[\w./-]+\.(?:yaml|py)\b", text):
+        assert (ROOT / target).exists(), target
