@@ -53,8 +53,8 @@ def finish(frame: Frame, record: RunRecord) -> None:
     frame.reporter.say(finding(report))
     for check in report.checks:
         frame.reporter.say(f"check: {check}")
-    reused = sum(d.reused for d in {d.key: d for d in frame.done}.values())
-    total = len({d.key for d in frame.done})
+    first_seen = {d.key: d for d in reversed(frame.done)}  # a stage that arms share counts once
+    reused, total = sum(d.reused for d in first_seen.values()), len(first_seen)
     console.print(f"{reused} of {total} stages reused" if reused else f"{total} stages done")
     for path in (index, *plots, out / "results.json"):
         frame.reporter.say(f"  {path}")

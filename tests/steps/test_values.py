@@ -89,8 +89,10 @@ def test_prompt_values_count_traces_as_rollouts_are_counted() -> None:
             f"{problem}{i}", problem, 0, i, "p", "e", Sampling(), [1], [2], None, "", "stop", None, verdict, reason
         )  # fmt: skip
 
-    verdicts = [("correct", None), ("incorrect", None), ("undecided", "truncated"), ("undecided", "timeout"),
-                ("correct", None), ("undecided", "no_answer"), (None, None), ("undecided", "gold_unparsable")]  # fmt: skip
+    verdicts = [
+        ("correct", None), ("incorrect", None), ("undecided", "truncated"), ("undecided", "timeout"),
+        ("correct", None), ("undecided", "no_answer"), (None, None), ("undecided", "gold_unparsable"),
+    ]  # fmt: skip
     traces = [trace("a", verdict, reason, i) for i, (verdict, reason) in enumerate(verdicts)]
     values = prompt_values([*traces, trace("b", "undecided", "unparsable", 0)], 0.9)
     assert values == {"a": estimate(2, 5, 0.9)}

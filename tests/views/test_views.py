@@ -327,7 +327,10 @@ def test_right_traces_without_weight_stay_for_the_anchor_alone(table) -> None:
 def test_advantage_outside_the_band_and_too_long(table) -> None:
     table.add("p", "incorrect", "1;!8.", {0: "pit"})
     assert build_view("advantage", table.inputs(v0=0.95), StepAdvantageOptions(anchor=0)).rows == []
-    assert build_view("advantage", table.inputs(max_length=6), StepAdvantageOptions(anchor=0)).counts["refused_no_room"] == 1
+    assert (
+        build_view("advantage", table.inputs(max_length=6), StepAdvantageOptions(anchor=0)).counts["refused_no_room"]
+        == 1
+    )
     assert len(build_view("advantage", table.inputs(max_length=7), StepAdvantageOptions(anchor=0)).rows) == 1
 
 
