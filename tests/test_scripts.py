@@ -41,7 +41,7 @@ def weights(folder: Path) -> dict:
 def test_two_processes_give_what_one_gives(prepared: Path, tmp_path: Path) -> None:
     """The same global batch of 16: 1 x 16 by accelerate, 2 x 8 by torchrun. Tolerance 1e-5 per weight."""
     one, two = (shutil.copytree(prepared, tmp_path / name) for name in ("one", "two"))
-    single = start([*ACCELERATE, "--cpu", "--num_processes", "1"], one, *ARM)
+    single = start([*ACCELERATE, "--config_file", "configs/accelerate/cpu.yaml"], one, *ARM)
     assert single.returncode == 0, single.stderr
     assert "1 process" in single.stdout
     half = "train.per_device_train_batch_size=8"
