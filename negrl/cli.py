@@ -79,18 +79,16 @@ def verify(
 def main() -> None:
     """The entry point. A mistake of the user's is one line and exit code 2, never a traceback."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False) or 0  # typer returns the exit code, 130 after Ctrl-C
     except InputError as error:
         print(f"negrl: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (typer.Exit, typer.Abort) as stop:
-        sys.exit(getattr(stop, "exit_code", 1))
-    except KeyboardInterrupt:
-        print("negrl: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        code = 2
     except Exception as error:
-        # typer's own usage errors (click.UsageError, vendored or not) know how to show themselves.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
+        # typer's usage errors, of click or of its own copy of it, know how to show themselves
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()
+        code = error.exit_code
+    if code == 130:
+        print("negrl: stopped; the same command goes on from here", file=sys.stderr)
+    sys.exit(code)

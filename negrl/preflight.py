@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from negrl.errors import InputError
 from negrl.policy import check_model
-from negrl.problems import load_problems
+from negrl.problems import load_problems, world_of
 from negrl.recipe import Recipe
 from negrl.records import Problem
 from negrl.store import fingerprint
@@ -56,7 +57,24 @@ def preflight(recipe: Recipe) -> Checked:
             # test set, and its reference solutions were not asked for.
             new = [dataclasses.replace(p, solution=None) for p in new]
         train = [*train, *new]
+    _check_use(recipe, train, evaluate)
     return Checked(recipe, train, evaluate, imported, model_key)
+
+
+def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) -> None:
+    """Are the problems what the later stages need? Better said now than after hours of sampling."""
+    if recipe.evaluate is not None and not evaluate:
+        raise InputError("evaluate: there are no held-out problems; set problems.evaluate, or evaluate: null")
+    build = recipe.policy.build
+    if build is not None and build.corpus == "world" and world_of(recipe.problems) is None:
+        raise InputError("policy.build.corpus: world needs problems that are a world (source: chain); use solutions")
+    if any(p.solution is not None for p in train):
+        return
+    needing = [f"arm '{name}' (sft)" for name, arm in recipe.resolved_arms.items() if arm.method == "sft"]
+    needing += ["policy.start"] * (recipe.policy.start is not None)
+    needing += ["policy.build.corpus: solutions"] * (build is not None and build.corpus == "solutions")
+    if needing:
+        raise InputError(f"{needing[0]} needs reference solutions, but no problem has one (see problems.solution)")
 
 
 def problems_key(problems: list[Problem]) -> str:

@@ -31,7 +31,7 @@ def main() -> int:
     rows, hardware = [], ""
     for seed in args.seeds:
         keys = ("seed", "problems.seed", "sample.seed", "label.seed", "policy.build.seed")
-        folder = f"runs/{Path(args.config).stem}/seed-{seed}"
+        folder = f"runs/{Path(args.config).stem}-seeds/seed-{seed}"
         recipe = load_recipe(args.config, [f"output_dir={folder}", *(f"{k}={seed}" for k in keys), *args.overrides])
         run(recipe)
         results = json.loads((Path(folder) / "report" / "results.json").read_text())

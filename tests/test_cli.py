@@ -103,6 +103,17 @@ def test_a_missing_problem_file(tmp_path: Path) -> None:
     assert "x.jsonl" in line
 
 
+def test_what_later_stages_need_is_asked_for_first(tmp_path: Path) -> None:
+    plain = problems_file(tmp_path, {"prompt": "1+1?", "gold": "2"})
+    line = refused(negrl("run", recipe(tmp_path, policy=BUILD, problems=plain)))
+    assert "policy.build.corpus: solutions needs reference solutions" in line
+    solved = problems_file(tmp_path, {"prompt": "1+1?", "gold": "2", "how": "1+1=2"}) + ", solution: how"
+    line = refused(negrl("run", recipe(tmp_path, policy=BUILD, problems=solved, evaluate="{n: 1}")))
+    assert "evaluate: there are no held-out problems" in line
+    world = "build: {corpus: world}"
+    assert "needs problems that are a world" in refused(negrl("run", recipe(tmp_path, policy=world, problems=solved)))
+
+
 def test_verify(tmp_path: Path) -> None:
     rows = [
         {"q": 1, "answer": "#### 1,000", "out": "so the answer is \\boxed{1000}"},

@@ -208,7 +208,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         from negrl.verify import Verifier
 
         problems = checked.by_id
-        world = world_of(frame.recipe.problems) if frame.recipe.problems is not None else None
+        world = world_of(frame.recipe.problems)
         verifier = Verifier(frame.recipe.verify)
         traces = verified.stage.read("traces", Trace)
         by_problem: dict[str, list[Trace]] = {}

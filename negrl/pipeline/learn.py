@@ -6,7 +6,6 @@ import dataclasses
 import json
 from typing import Any
 
-from negrl.errors import InputError
 from negrl.pipeline.data import Round, draw, judge, prompting, view
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.preflight import Checked, problems_key
@@ -67,14 +66,10 @@ def _corpus(frame: Frame, checked: Checked) -> list[tuple[str, str]]:
     build = frame.recipe.policy.build
     assert build is not None
     if build.corpus == "world":
-        world = world_of(frame.recipe.problems) if frame.recipe.problems is not None else None
-        if world is None:
-            raise InputError("policy.build.corpus: world needs a problem source that is a world (chain); use solutions")
+        world = world_of(frame.recipe.problems)
+        assert world is not None  # preflight saw to it
         return world.pretraining_texts(build.documents)
-    texts = [(p.prompt, p.solution) for p in checked.train if p.solution is not None][: build.documents]
-    if not texts:
-        raise InputError("policy.build.corpus: solutions, but no training problem has a reference solution")
-    return texts
+    return [(p.prompt, p.solution) for p in checked.train if p.solution is not None][: build.documents]
 
 
 def start(frame: Frame, checked: Checked, policy: Policy) -> tuple[Policy, Done | None]:
@@ -125,10 +120,6 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
     section = frame.recipe.evaluate
     assert section is not None
     problems = checked.evaluate[: section.problems]
-    if not problems:
-        raise InputError(
-            "evaluate: the problem source has no held-out problems; set problems.evaluate or evaluate: null"
-        )
     max_tokens = section.max_tokens or frame.recipe.sample.max_tokens
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
@@ -136,7 +127,7 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
         from negrl.problems import world_of
         from negrl.verify import Verifier
 
-        world = world_of(frame.recipe.problems) if frame.recipe.problems is not None else None
+        world = world_of(frame.recipe.problems)
         verifier = Verifier(frame.recipe.verify)
         shards = [problems[i : i + section.shard_size] for i in range(0, len(problems), section.shard_size)]
         bar.total(len(shards))

@@ -59,20 +59,38 @@ def test_stopped_before_every_write(
     assert outcome(tmp_path / "run") == outcome(first.folder)
 
 
+def start_and_wait(folder: Path, shows: str) -> subprocess.Popen[str]:
+    """A real `negrl run`, left alone until its store shows a file that matches."""
+    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={folder}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list((folder / "stages").glob(shows)):
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline, f"no {shows}"
+        time.sleep(0.02)
+    return process
+
+
+def test_ctrl_c_says_that_it_goes_on(tmp_path: Path) -> None:
+    process = start_and_wait(tmp_path, "base-*/checkpoints")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip() == "negrl: stopped; the same command goes on from here"
+
+
 def test_sigkill(first: Ran, tmp_path: Path) -> None:
     """A real process, killed in the middle of its base model's training, then in what follows."""
-    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={tmp_path / 'run'}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder = tmp_path / "run"
     for shows in ("base-*/checkpoints", "value-*/steps-00000.parquet"):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "run" / "stages").glob(shows)):
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline, f"no {shows}"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        process = start_and_wait(folder, shows)
+        process.kill()
+        process.communicate()
+    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={folder}"]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "reused" in done.stdout
-    assert outcome(tmp_path / "run") == outcome(first.folder)
+    assert outcome(folder) == outcome(first.folder)
