@@ -3,7 +3,9 @@ small one is made from scratch when there are no weights to load."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +19,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+_DESCRIBING = (
+    "*config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "chat_template*",
+    "additional_chat_templates/*", "vocab*", "merges*", "*.model", "*.tiktoken", "*.safetensors.index.json", "*.py",
+)  # fmt: skip
+"""Files beside the weights that change what the model reads or writes."""
+_BLOCK, _BLOCKS, _SMALL = 1 << 20, 16, 32 << 20
+"""Bytes. The weights may be 100 GB: of larger files than `_SMALL` that many blocks are looked at."""
+
+
+def local_model(policy: PolicySection) -> str:
+    """What the loaders are given: `policy.model` with `~` replaced, a folder or a hub id."""
+    assert policy.model is not None
+    return os.path.expanduser(policy.model)
+
+
 def check_model(policy: PolicySection) -> str:
     """The fingerprint of `policy.model`, after checking that it is a model; loads no torch.
+
+    A folder's is of its content, wherever it lies; a hub id's is of the commit that the revision means.
 
     Raises:
         InputError: the folder is missing or lacks a config, weights (safetensors) or a tokenizer;
             or the hub id can't be resolved here.
     """
     assert policy.model is not None
-    folder = Path(policy.model).expanduser()
+    folder = Path(local_model(policy))
     if folder.is_dir():
         return _check_folder(folder)
     if policy.model.startswith((".", "/", "~")) or policy.model.count("/") != 1:
@@ -37,18 +56,23 @@ def check_model(policy: PolicySection) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        hf_hub_download(policy.model, "config.json", revision=policy.revision)
+        config = hf_hub_download(policy.model, "config.json", revision=policy.revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise InputError(
             f"policy.model: '{policy.model}' is no folder here and can't be had from the hub ({reason})"
         ) from None
-    return fingerprint("hub", policy.model, policy.revision)
+    # The file lies in .../snapshots/<commit>/: a branch that moves on is another model.
+    return fingerprint("hub", policy.model, Path(config).parent.name)
 
 
 def _check_folder(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise InputError(f"policy.model: '{folder}' is no model folder: it has no config.json")
+    try:
+        json.loads((folder / "config.json").read_text())
+    except ValueError as error:  # UnicodeDecodeError too
+        raise InputError(f"policy.model: '{folder}/config.json' is no JSON: {error}") from None
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         other = sorted(p.name for p in folder.glob("*.bin"))
@@ -56,13 +80,25 @@ def _check_folder(folder: Path) -> str:
         raise InputError(f"policy.model: '{folder}' has no *.safetensors weights{hint}")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         raise InputError(f"policy.model: '{folder}' has no tokenizer (tokenizer.json)")
-    parts: list[Any] = [json.loads((folder / "config.json").read_text())]
-    for path in weights:  # the whole of the weights may be 100 GB: both ends and the size identify them
-        with path.open("rb") as handle:
-            head = handle.read(1 << 20)
-            handle.seek(max(0, path.stat().st_size - (1 << 20)))
-            parts.append([path.name, path.stat().st_size, fingerprint(head.hex(), handle.read().hex())])
+    described = {path for pattern in _DESCRIBING for path in folder.glob(pattern) if path.is_file()}
+    parts: list[Any] = [[path.relative_to(folder).as_posix(), _sample(path, whole=True)] for path in sorted(described)]
+    parts += [[path.name, path.stat().st_size, _sample(path, whole=False)] for path in weights]
     return fingerprint(*parts)
+
+
+def _sample(path: Path, whole: bool) -> str:
+    """Hash of a file; of a large one, unless `whole`, of blocks spread evenly from its start to its end."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        if whole or size < _SMALL:
+            while block := handle.read(_BLOCK):
+                digest.update(block)
+        else:
+            for i in range(_BLOCKS):
+                handle.seek(i * (size - _BLOCK) // (_BLOCKS - 1))
+                digest.update(handle.read(_BLOCK))
+    return digest.hexdigest()
 
 
 def context_length(model: str, policy: PolicySection) -> int | None:

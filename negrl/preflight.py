@@ -50,8 +50,7 @@ def preflight(recipe: Recipe) -> Checked:
         from negrl.problems import imported as importing
 
         problems, imported = importing.load(recipe.traces)
-        known = {p.problem_id for p in train}
-        new = [p for p in problems if p.problem_id not in known]
+        new = problems
         if recipe.problems is not None:
             # SFT reads the solutions of the problems section alone: a file of traces may well be about a
             # test set, and its reference solutions were not asked for.

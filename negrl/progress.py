@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,15 +19,18 @@ class StageBar:
         self._progress, self._task = progress, task
         self.notes: list[str] = []
         self.tokens = 0
+        self.on_move: Callable[[], None] = lambda: None
 
     def total(self, total: float) -> None:
         self._progress.update(self._task, total=total)
 
     def advance(self, amount: float = 1) -> None:
         self._progress.advance(self._task, amount)
+        self.on_move()
 
     def at(self, completed: float) -> None:
         self._progress.update(self._task, completed=completed)
+        self.on_move()
 
     def add_tokens(self, count: int) -> None:
         """Generated tokens, for the rate beside the bar."""

@@ -6,6 +6,7 @@ name the nearest right key. Nothing here imports torch: a recipe is checked befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -60,14 +61,23 @@ class BuildSection(Section):
     tokenizer: Literal["char", "bpe"] = "char"
     vocab_size: int = Field(2048, ge=64)
     architecture: Literal["llama", "qwen2"] = "llama"
-    hidden_size: int = 64
-    intermediate_size: int = 176
-    num_hidden_layers: int = 3
-    num_attention_heads: int = 2
-    max_position_embeddings: int = 256
+    hidden_size: int = Field(64, ge=2)
+    intermediate_size: int = Field(176, ge=1)
+    num_hidden_layers: int = Field(3, ge=1)
+    num_attention_heads: int = Field(2, ge=1)
+    max_position_embeddings: int = Field(256, ge=2)
     tie_word_embeddings: bool = True
     seed: int = 0
     train: TrainSection = Field(default_factory=lambda: TrainSection(method="sft"))
+
+    @model_validator(mode="after")
+    def _even_heads(self) -> BuildSection:
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of twice num_attention_heads "
+                f"({self.num_attention_heads})"
+            )
+        return self
 
 
 class PolicySection(Section):
@@ -216,6 +226,15 @@ class LabelSection(Section):
     """Problems per shard."""
     seed: int = 0
 
+    @pydantic.field_validator("pattern")
+    @classmethod
+    def _is_regex(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+        return pattern
+
 
 class EvaluateSection(Section):
     n: int = Field(4, ge=1)
@@ -251,8 +270,9 @@ class Recipe(Section):
     verify: VerifySection = Field(default_factory=VerifySection)
     label: LabelSection = Field(default_factory=LabelSection)
     train: TrainSection = Field(default_factory=TrainSection)
-    arms: dict[str, TrainSection] | None = None
-    """Several methods side by side, each on top of `train`. Null: one arm named after train.method."""
+    arms: dict[str, TrainSection | None] | None = None
+    """Several methods side by side, each on top of `train`; an arm that is null is left out. Null: one
+    arm named after train.method."""
     rounds: int = Field(1, ge=1)
     evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
     """null: no evaluation."""
@@ -280,7 +300,8 @@ class Recipe(Section):
     @property
     def resolved_arms(self) -> dict[str, TrainSection]:
         """Arm name -> complete train section (method defaults are applied by the trainer)."""
-        arms = self.arms or {self.train.method: self.train}
+        arms = {name: arm for name, arm in (self.arms or {}).items() if arm is not None}
+        arms = arms or {self.train.method: self.train}
         return {name: arm.over(self.train) for name, arm in arms.items()}
 
 
@@ -299,6 +320,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     from yaml import YAMLError
 
     file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{path}: is a folder; expected a recipe (YAML)")
     if not file.is_file():
         near = nearest(file.name, [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else [])
         raise InputError(f"{path}: no such recipe{near}")
@@ -311,6 +334,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             raise InputError(f"{path}: expected a mapping of sections at the top level")
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
         data = OmegaConf.to_container(merged, resolve=True)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected a recipe (YAML)") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -71,6 +71,10 @@ class Sampling:
     seed: int = 0
     max_tokens: int = 0
 
+    @property
+    def fit_for_ratios(self) -> bool:
+        return self.temperature == 1.0 and self.top_p == 1.0 and self.top_k == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -176,7 +180,7 @@ class PreferenceRow:
 class AdvantageRow:
     """All lists have the length of `input_ids`: `labels` (-100 on the prompt), `advantages` (per
     token, 0 outside the steps that credit kept), `logprobs` (the sampler's; 0 on the prompt;
-    empty list when the trace was imported without them), `step_ids` (-1 on the prompt).
+    empty list when the trace has none that are fit for ratios), `step_ids` (-1 on the prompt).
     `correct` marks a right answer: its tokens carry the NLL anchor."""
 
     problem_id: str

@@ -4,7 +4,8 @@ A stage's folder is `<stage>-<fingerprint>`; the fingerprint covers the stage's 
 the recipe that it reads. A shard has a deterministic name, is written whole to a temporary file,
 flushed to disk and renamed. So a re-run skips what is done, a changed setting re-does only what
 depends on it, and a killed run loses at most the shard in flight. Rows are Parquet, readable by
-`datasets.load_dataset("parquet", ...)`, DuckDB and pandas as they stand. Any fsspec URL will do.
+`datasets.load_dataset("parquet", ...)`, DuckDB and pandas as they stand. Rows may live at any fsspec
+URL; a whole run needs a local folder, for its models.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from negrl.errors import InputError
 from negrl.records import arrow_schema, from_dict, to_dict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Row = TypeVar("Row")
 
@@ -29,15 +34,6 @@ def fingerprint(*parts: Any) -> str:
     """12 hex digits of whatever JSON can say about `parts`."""
     text = json.dumps([FORMAT, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def file_fingerprint(path: str | Path) -> str:
-    """Of a local file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:12]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -59,13 +55,13 @@ class Store:
 
         self.root = str(root)
         self.fs, self._base = fsspec.core.url_to_fs(self.root)
-        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
     def stage(self, name: str, key: str) -> Stage:
         return Stage(self, f"{name}-{key}")
 
     def write_bytes(self, path: str, data: bytes) -> None:
-        if self._local:
+        if self.local:
             write_atomic(Path(self._base) / path, data)
         else:  # an object store shows an object only when it is whole
             self.fs.pipe_file(f"{self._base}/{path}", data)
@@ -114,12 +110,37 @@ class Stage:
         return list(self.iterate(table, row_type))
 
     def iterate(self, table: str, row_type: type[Row]) -> Iterator[Row]:
+        for name in self.store.list(self.folder, f"{table}-*.parquet"):
+            for values in self._parquet(name).to_pylist():
+                yield from_dict(row_type, values)
+
+    def _parquet(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        try:
+            return pq.read_table(io.BytesIO(self.store.read_bytes(f"{self.folder}/{name}")), columns=columns)
+        except pa.ArrowInvalid:
+            remedy = "remove the stage's folder" if self.done else "remove it"
+            raise InputError(f"{self.url}/{name}: not a whole Parquet file; {remedy} and run again") from None
+
+    def sizes(self, table: str, column: str) -> tuple[int, int]:
+        """Rows of a table, and the total length of a list column, without reading anything else."""
+        import pyarrow.compute as pc
+
+        rows = total = 0
         for name in self.store.list(self.folder, f"{table}-*.parquet"):
-            data = self.store.read_bytes(f"{self.folder}/{name}")
-            for values in pq.read_table(io.BytesIO(data)).to_pylist():
-                yield from_dict(row_type, values)
+            lengths = pc.list_value_length(self._parquet(name, [column]).column(column))
+            rows, total = rows + len(lengths), total + (pc.sum(lengths).as_py() or 0)
+        return rows, total
+
+    def pinned(self, name: str, value: int) -> int:
+        """`value` as it was when the stage was begun: shards of a killed run are taken by their number,
+        so what they are cut by must not change before the stage is done."""
+        path = f"{self.folder}/{name}.pin"
+        if not self.store.exists(path):
+            self.store.write_bytes(path, str(value).encode())
+        return int(self.store.read_bytes(path))
 
     @property
     def done(self) -> bool:
@@ -127,7 +148,11 @@ class Stage:
 
     def info(self) -> dict[str, Any]:
         """What the stage said when it finished: counts, seconds, its inputs (lineage)."""
-        return json.loads(self.store.read_bytes(f"{self.folder}/stage.json"))
+        try:
+            found = json.loads(self.store.read_bytes(f"{self.folder}/stage.json"))
+            return {**found, "notes": found["notes"], "seconds": found["seconds"]}
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(f"{self.url}/stage.json: damaged; remove it and run again") from None
 
     def finish(self, info: dict[str, Any]) -> None:
         """Mark the stage complete. Nothing reads a stage that is not."""

@@ -3,8 +3,8 @@
     python scripts/seeds.py --config recipes/bench/learning-rates.yaml --seeds 0 1 2 \
         --out docs/results/learning-rates threads=1
 
-A seed sets the world, the data, the sampling and the training. Writes OUT.csv (one row per arm and seed)
-and OUT.md. Finished runs are reused, so it may be stopped and started again.
+A seed sets the sampling and the training, and the world where the problems are made here. Writes OUT.csv
+(one row per arm and seed) and OUT.md. Finished runs are reused, so it may be stopped and started again.
 """
 
 import argparse
@@ -30,7 +30,10 @@ def main() -> int:
     args = parser.parse_intermixed_args()
     rows, hardware = [], ""
     for seed in args.seeds:
-        keys = ("seed", "problems.seed", "sample.seed", "label.seed", "policy.build.seed")
+        given = load_recipe(args.config, args.overrides)
+        keys = ["seed", "sample.seed", "label.seed"]
+        keys += ["policy.build.seed"] * (given.policy.build is not None)
+        keys += ["problems.seed"] * hasattr(given.problems, "seed")
         folder = f"runs/{Path(args.config).stem}-seeds/seed-{seed}"
         recipe = load_recipe(args.config, [f"output_dir={folder}", *(f"{k}={seed}" for k in keys), *args.overrides])
         run(recipe)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from negrl.errors import InputError
 from negrl.records import Json, Message, Problem, Rollout, Sampling, Step, Trace, arrow_schema, stable_id, stable_seed
-from negrl.store import Store, file_fingerprint, fingerprint, write_atomic
+from negrl.store import Store, fingerprint, write_atomic
 
 TRACE = Trace(
     trace_id="t", problem_id="p", round=1, sample_index=0, policy="x", engine="e", sampling=Sampling(seed=7),
@@ -48,8 +49,19 @@ def test_a_stage_is_done_only_when_it_says_so(store: Store) -> None:
     stage = store.stage("sample", "k")
     stage.write("traces", 0, Trace, [TRACE])
     assert not stage.done
-    stage.finish({"seconds": 1.5})
-    assert stage.done and stage.info() == {"seconds": 1.5}
+    stage.finish({"seconds": 1.5, "notes": []})
+    assert stage.done and stage.info() == {"seconds": 1.5, "notes": []}
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    stage = Store(tmp_path).stage("sample", "k")
+    stage.write("traces", 0, Trace, [TRACE])
+    (stage.path / "traces-00000.parquet").write_bytes(b"PAR1 half")
+    with pytest.raises(InputError, match=r"sample-k/traces-00000.parquet: not a whole Parquet file; remove it"):
+        stage.read("traces", Trace)
+    (stage.path / "stage.json").write_text('{"seconds": 1')
+    with pytest.raises(InputError, match=r"sample-k/stage.json: damaged; remove it"):
+        stage.info()
 
 
 def test_a_half_written_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,12 +92,18 @@ def test_parquet_is_plain(tmp_path: Path) -> None:
     assert table.column("sampling").to_pylist()[0]["seed"] == 7
 
 
-def test_fingerprints(tmp_path: Path) -> None:
+def test_sizes_and_pins(store: Store) -> None:
+    stage = store.stage("sample", "k")
+    assert stage.sizes("traces", "token_ids") == (0, 0)
+    stage.write("traces", 0, Trace, [TRACE, TRACE])
+    stage.write("traces", 1, Trace, [])
+    assert stage.sizes("traces", "token_ids") == (2, 4)
+    assert stage.pinned("shard_size", 4) == 4
+    assert stage.pinned("shard_size", 8) == 4
+
+
+def test_fingerprints() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
-    (tmp_path / "f").write_bytes(b"x")
-    before = file_fingerprint(tmp_path / "f")
-    (tmp_path / "f").write_bytes(b"y")
-    assert before != file_fingerprint(tmp_path / "f")
 
 
 def test_ids_and_seeds_do_not_depend_on_the_process() -> None:

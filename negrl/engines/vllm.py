@@ -54,8 +54,8 @@ class VllmEngine:
         """Start vLLM on `model` (a folder or hub id) with `engine.options` passed to `vllm.LLM`.
 
         Raises:
-            InputError: vLLM is not installed, an option is unknown or set elsewhere in the recipe, or
-                the device is one that vLLM can't be told to use.
+            InputError: vLLM is not installed or can't run the model, an option is unknown or set
+                elsewhere in the recipe, or the device is one that vLLM can't be told to use.
         """
         if importlib.util.find_spec("vllm") is None:
             raise InputError("engine.kind: vllm needs `pip install 'negrl[vllm]'`")
@@ -63,7 +63,7 @@ class VllmEngine:
         self._undo = _ProcessState()
         try:
             self._start(model, policy, section)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: whatever ends the start, the process is given back as it was
             self.close()
             raise
 
@@ -96,20 +96,27 @@ class VllmEngine:
                 raise InputError(f"engine.options.{option}: set {_OWNED[option]} instead")
             if option not in known - {"kwargs"}:
                 raise InputError(f"engine.options: unknown option '{option}' of vllm.LLM{nearest(option, known)}")
-        self._llm = vllm.LLM(
-            model,
-            dtype=policy.dtype,
-            revision=policy.revision,
-            tokenizer_revision=policy.revision,
-            trust_remote_code=policy.trust_remote_code,
-            logprobs_mode="processed_logprobs",
-            **{"enable_prefix_caching": True, **(_CPU_OPTIONS if on_cpu else {}), **section.options},
-        )
-        config = self._llm.model_config
-        self._context: int = config.max_model_len
-        self._vocab_size: int = config.get_vocab_size()
-        self._tokenizer: Any = self._llm.get_tokenizer()
-        self._eos = common.eos_ids(self._tokenizer, _Eos(config.try_get_generation_config().get("eos_token_id")))
+        try:
+            self._llm = vllm.LLM(
+                model,
+                dtype=policy.dtype,
+                revision=policy.revision,
+                tokenizer_revision=policy.revision,
+                trust_remote_code=policy.trust_remote_code,
+                logprobs_mode="processed_logprobs",
+                **{"enable_prefix_caching": True, **(_CPU_OPTIONS if on_cpu else {}), **section.options},
+            )
+            config = self._llm.model_config
+            self._context: int = config.max_model_len
+            self._vocab_size: int = config.get_vocab_size()
+            self._tokenizer: Any = self._llm.get_tokenizer()
+            self._eos = common.eos_ids(self._tokenizer, _Eos(config.try_get_generation_config().get("eos_token_id")))
+            # One token: what the kernels can't do (a head_dim of 16, on a CPU) shows only when they run.
+            self._run([Request([0], max_tokens=1, temperature=0.0)], None)
+        except Exception as error:  # vLLM has no error class of its own for "can't be done here"
+            raise InputError(
+                f"engine.kind: vllm can't load '{model}': {_last_line(error)}; use engine.kind: transformers"
+            ) from error
 
     def generate(
         self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
@@ -175,7 +182,7 @@ class VllmEngine:
                         if on_tokens is not None:
                             on_tokens(len(output.outputs[0].token_ids))
         except BaseException:
-            # Interrupted: what is left must not turn up in the next call.
+            # Interrupted (a KeyboardInterrupt, mostly): what is left must not turn up in the next call.
             self._llm.llm_engine.abort_request(names, internal=True)
             raise
         found.sort(key=lambda output: int(output.request_id))
@@ -190,6 +197,13 @@ class VllmEngine:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = self._tokenizer = None
         self._undo.restore()
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says in the end, without pydantic's link to its manual."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("For further information")]
+    return lines[-1].rstrip(".")[:300] if lines else type(error).__name__
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

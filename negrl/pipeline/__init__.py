@@ -18,6 +18,7 @@ from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped, locked
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
+from negrl.trainers.distributed import is_main, world_size
 from negrl.trainers.methods import METHODS
 
 __all__ = ["STAGES", "ArmRun", "RunRecord", "run", "train_arm"]
@@ -79,19 +80,26 @@ def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = No
 
 def _prepare(recipe: Recipe) -> None:
     import os
+    import sys
 
     from omegaconf import OmegaConf
 
     from negrl.store import write_atomic
 
     text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json", exclude_unset=False)))
-    write_atomic(Path(recipe.output_dir) / "recipe.yaml", text.encode())
+    if is_main():
+        write_atomic(Path(recipe.output_dir) / "recipe.yaml", text.encode())
     if recipe.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(recipe.threads)  # read when torch loads
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(recipe.threads)
 
 
 def _run(frame: Frame, checked: Checked) -> RunRecord:
     recipe = frame.recipe
+    frame.before_work = lambda: learn.check_fields(frame)
+    data.save_problems(frame, checked)
+    frame.pause("problems")
     base, _ = learn.base(frame, checked)
     frame.pause("base")
     start, _ = learn.start(frame, checked, base)
@@ -104,7 +112,7 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
     for arm in arms:
         for round_ in range(1, (arm.section.rounds or recipe.rounds) + 1):
             _arm_round(frame, checked, arm, round_, first)
-            if frame.until == "train" and round_ == 1:
+            if frame.until in ("view", "train"):  # of the first round; the next needs this one's policy
                 break
     frame.pause("view")
     frame.pause("train")
@@ -165,15 +173,12 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     Raises:
         InputError: no such arm, or the view is not there and this is not a single process.
     """
-    from negrl.trainers.distributed import is_main, world_size
-
     name = pick_arm(recipe, arm)
     checked = preflight(recipe)
     frame = Frame(recipe, reporter or Reporter())
     if world_size() > 1:
         frame.require_done = frozenset(STAGES) - {"train"}
-    if is_main():
-        _prepare(recipe)
+    _prepare(recipe)
     base, _ = learn.base(frame, checked)
     start, _ = learn.start(frame, checked, base)
     section = recipe.resolved_arms[name]

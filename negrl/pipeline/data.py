@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from negrl.errors import InputError
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length, encode_prompt, encode_response
 from negrl.preflight import Checked, problems_key
@@ -24,16 +26,34 @@ from negrl.records import (
     stable_id,
     stable_seed,
 )
-from negrl.store import Stage
+from negrl.store import Stage, fingerprint
 from negrl.trainers.methods import Method
 
 if TYPE_CHECKING:
+    from negrl.recipe import LabelSection
     from negrl.verify import Verifier
 
 
-def sampling_request_parts(frame: Frame) -> dict[str, Any]:
-    """What the recipe says about drawing traces; without the shard size, which changes no row."""
-    return frame.recipe.sample.model_dump(exclude={"shard_size"})
+def drawing(frame: Frame) -> dict[str, Any]:
+    """What every drawn token depends on, beside the policy and the request."""
+    recipe = frame.recipe
+    return {
+        "engine": recipe.engine.model_dump(include={"kind", "options"}),
+        "policy_as": recipe.policy.model_dump(include={"dtype", "chat_template", "system_prompt"}),
+        "sampler": recipe.sample.model_dump(include={"top_p", "top_k", "stop"}),
+    }
+
+
+def save_problems(frame: Frame, checked: Checked) -> Done:
+    """The problems as a table, so that every row can be walked back to a source and a license."""
+
+    def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        stage.write("problems", 0, Problem, [*checked.train, *checked.evaluate])
+        bar.note(f"{len(checked.train):,} to train on, {len(checked.evaluate):,} held out")
+        return {}
+
+    problems = [dataclasses.asdict(p) for p in [*checked.train, *checked.evaluate]]
+    return frame.run("problems", "problems", {"problems": fingerprint(problems)}, work)
 
 
 def draw(
@@ -45,6 +65,7 @@ def draw(
     from negrl.engines import Request
 
     engine, tokenizer, section = frame.engine(policy), frame.tokenizer(policy), frame.recipe.sample
+    context = context_length(policy.model, frame.recipe.policy)
     requests = [
         Request(
             prompt_token_ids=encode_prompt(tokenizer, problem, frame.recipe.policy),
@@ -58,6 +79,14 @@ def draw(
         )
         for problem in problems
     ]
+    for problem, request in zip(problems, requests, strict=True):
+        length = len(request.prompt_token_ids)
+        if context is not None and length >= context:
+            line = f", line {problem.meta['line']}" if "line" in problem.meta else ""
+            raise InputError(
+                f"problems: '{problem.prompt[:40]}...' ({problem.source}{line}) has {length} tokens, which leaves no "
+                f"room in the model's context of {context}; take it out, or use a longer context"
+            )
     traces = []
     for problem, request, drawn in zip(problems, requests, engine.generate(requests, bar.add_tokens), strict=True):
         sampling = Sampling(temperature, section.top_p, section.top_k, request.seed, max_tokens)
@@ -86,7 +115,7 @@ def sample(frame: Frame, checked: Checked, policy: Policy, round_: int, title: s
     section = frame.recipe.sample
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        shards = _chunks(checked.train, section.shard_size)
+        shards = _chunks(checked.train, stage.pinned("shard_size", section.shard_size))
         bar.total(len(shards))
         for index, problems in enumerate(shards):
             if not stage.has("traces", index):
@@ -96,15 +125,16 @@ def sample(frame: Frame, checked: Checked, policy: Policy, round_: int, title: s
                 )  # fmt: skip
                 stage.write("traces", index, Trace, traces)
             bar.advance()
-        traces = stage.read("traces", Trace)
-        tokens = sum(len(t.token_ids) for t in traces)
-        bar.note(f"{len(traces):,} traces")
+        count, tokens = stage.sizes("traces", "token_ids")
+        if count != len(checked.train) * section.n:
+            raise RuntimeError(f"{stage.url}: {count} traces of {len(checked.train)} problems x {section.n}")
+        bar.note(f"{count:,} traces")
         bar.note(f"{thousands(tokens)} tokens")
-        return {"generated_tokens": tokens, "traces": len(traces)}
+        return {"generated_tokens": tokens, "traces": count}
 
     inputs = {
         "problems": problems_key(checked.train), "policy": policy.key, "round": round_,
-        "sample": sampling_request_parts(frame), "engine": frame.recipe.engine.kind, **prompting(frame),
+        "sample": section.model_dump(include={"n", "temperature", "max_tokens", "seed"}), **drawing(frame),
     }  # fmt: skip
     return frame.run("sample", title, inputs, work)
 
@@ -144,7 +174,7 @@ def import_traces(frame: Frame, checked: Checked, policy: Policy) -> Done:
         return {"generated_tokens": 0, "traces": len(traces)}
 
     inputs = {
-        "traces": [dataclasses.astuple(t) for t in checked.imported],
+        "traces": fingerprint([dataclasses.astuple(t) for t in checked.imported]),
         "problems": problems_key(checked.train), "policy": policy.key, **prompting(frame),
     }  # fmt: skip
     return frame.run("import", "import traces", inputs, work)
@@ -159,6 +189,10 @@ def judge(verifier: Verifier, trace: Trace, problem: Problem) -> Trace:
     )
 
 
+VERIFY_SHARD = 4096
+"""Traces per shard of verdicts."""
+
+
 def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Done:
     """Traces with their verdicts. Undecided is a verdict of its own: it never becomes a negative."""
 
@@ -168,11 +202,11 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
         verifier, problems = Verifier(frame.recipe.verify), checked.by_id
         traces = traces_done.stage.read("traces", Trace)
         bar.total(len(traces))
-        judged = []
-        for trace in traces:
-            judged.append(judge(verifier, trace, problems[trace.problem_id]))
-            bar.advance()
-        stage.write("traces", 0, Trace, judged)
+        for index, shard in enumerate(_chunks(traces, VERIFY_SHARD)):
+            if not stage.has("traces", index):
+                stage.write("traces", index, Trace, [judge(verifier, t, problems[t.problem_id]) for t in shard])
+            bar.advance(len(shard))
+        judged = stage.read("traces", Trace)
         counts = Counter(t.verdict for t in judged)
         reasons = Counter(t.verdict_reason for t in judged if t.verdict == UNDECIDED)
         detail = ", ".join(f"{k} {v}" for k, v in reasons.most_common())
@@ -214,7 +248,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         by_problem: dict[str, list[Trace]] = {}
         for trace in traces:
             by_problem.setdefault(trace.problem_id, []).append(trace)
-        shards = _chunks(list(by_problem.values()), section.shard_size)
+        shards = _chunks(list(by_problem.values()), stage.pinned("shard_size", section.shard_size))
         bar.total(len(shards))
         engine = frame.engine(policy) if section.labeler == "fixed" else None
         imported = any(trace.engine == "imported" for trace in traces)
@@ -241,27 +275,42 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
                     frame.recipe.sample,
                     bar.add_tokens,
                     v0,
+                    context_length(policy.model, frame.recipe.policy),
                 )
                 stage.write("rollouts", index, Rollout, result.rollouts)
                 stage.write("steps", index, Step, result.steps)
             bar.advance()
         # Counted from the rows, so that a run that was killed on the way says the same.
-        lengths = [len(r.token_ids) for r in stage.iterate("rollouts", Rollout)]
-        prompts = sum(len(t.token_ids) for t in stage.iterate("prompts", Trace))
-        counts = [s.n for s in stage.iterate("steps", Step)]
-        bar.note(f"{len(counts):,} steps")
-        if engine is not None:
-            bar.note(f"{thousands(sum(lengths) + prompts)} rollout tokens")
-            bar.note(f"{1 - len(lengths) / max(sum(counts), 1):.0%} of the counts shared by equal prefixes")
-        return {"generated_tokens": sum(lengths) + prompts, "rollouts": len(lengths), "steps": len(counts)}
+        rollouts, tokens = stage.sizes("rollouts", "token_ids")
+        tokens += stage.sizes("prompts", "token_ids")[1]
+        steps = counted = 0
+        labelled: set[str] = set()
+        for step in stage.iterate("steps", Step):
+            steps, counted = steps + 1, counted + step.n
+            if not math.isnan(step.advantage):
+                labelled.add(step.trace_id)
+        bar.note(f"{steps:,} steps")
+        if section.labeler != "none":
+            low, high = section.value_band
+            bar.note(f"{len(labelled):,} of {len(traces):,} traces valued (right or wrong, V_0 in {low:g}-{high:g})")
+        if counted:
+            bar.note(f"{thousands(tokens)} rollout tokens")
+            bar.note(f"{1 - rollouts / counted:.0%} of the counts shared by equal prefixes")
+        return {"generated_tokens": tokens, "rollouts": rollouts, "steps": steps, "labelled": len(labelled)}
 
-    credit_only = {"dead_zone", "require_significance", "after_pit", "shard_size"}
-    inputs = {
-        "traces": verified.key, "policy": policy.key, "label": section.model_dump(exclude=credit_only),
-        "sample": frame.recipe.sample.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "stop"}),
-        "engine": frame.recipe.engine.kind,
-    }  # fmt: skip
+    inputs = {"traces": verified.key, "policy": policy.key, "label": _value_settings(section)}
+    if section.labeler == "fixed":
+        inputs |= {"sample": frame.recipe.sample.model_dump(include={"temperature", "max_tokens"}), **drawing(frame)}
     return frame.run("value", title, inputs, work)
+
+
+def _value_settings(section: LabelSection) -> dict[str, Any]:
+    """The settings that the steps and their values depend on, and no others: rollouts are dear."""
+    read = {"labeler", "split", "min_chars", "max_steps"}
+    read |= {"pattern"} if section.split == "pattern" else set()
+    read |= {"value_band", "confidence"} if section.labeler != "none" else set()
+    read |= {"k", "max_tokens", "seed"} if section.labeler == "fixed" else set()
+    return section.model_dump(include=read)
 
 
 def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
@@ -332,9 +381,10 @@ def view(
         source: Any = {"problems": problems_key(checked.train), "policy": policy.key, **prompting(frame)}
     else:
         assert data.verified is not None
-        source = {"traces": data.verified.key, "problems": None}
+        source = {"traces": data.verified.key}
     if method.reads_values and data.credited and data.valued:
-        source |= {"credit": data.credited.key, "label": section.model_dump(exclude={"shard_size"})}
+        credit_settings = {"dead_zone", "require_significance", "after_pit", "value_band", "confidence"}
+        source |= {"credit": data.credited.key, "label": section.model_dump(include=credit_settings)}
     inputs = {"view": method.view, "options": read, "max_length": max_length, **source}
     return frame.run("view", title, inputs, work)
 

@@ -31,16 +31,18 @@ def finish(frame: Frame, record: RunRecord) -> None:
 
     recipe = frame.recipe
     out = Path(recipe.output_dir) / "report"
-    key = fingerprint("report", [d.key for d in frame.done], recipe.report.model_dump(), recipe.name)
     stamp, index = out / "report.json", out / "index.html"
-    report = gather(frame, record)
-    if stamp.exists() and index.exists() and json.loads(stamp.read_text())["key"] == key:
-        plots = [out / name for name in json.loads(stamp.read_text())["plots"]]
+    settings = recipe.model_dump(mode="json", exclude={"output_dir", "store"})
+    key = fingerprint("report", settings, [[d.title, d.key] for d in frame.done])
+    plots = _written_before(stamp, key)
+    if plots is not None:
+        report = gather(frame, record, with_traces=False)
         frame.reporter.reused("report", [])
     else:
         from negrl.report import write_report
 
         with frame.reporter.stage("report") as bar:
+            report = gather(frame, record, with_traces=True)
             paths = write_report(report, out)
             plots = paths.plots
             lineage = {d.title: {"folder": d.stage.url, "seconds": d.info["seconds"]} for d in frame.done}
@@ -60,16 +62,31 @@ def finish(frame: Frame, record: RunRecord) -> None:
         frame.reporter.say(f"  {path}")
 
 
-def gather(frame: Frame, record: RunRecord) -> RunReport:
-    """The run as the report's plain dataclasses."""
+def _written_before(stamp: Path, key: str) -> list[Path] | None:
+    """The plots of the report that is there, if it is whole and of this very run."""
+    try:
+        found = json.loads(stamp.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    if not isinstance(found, dict) or found.get("key") != key:
+        return None
+    plots = [stamp.parent / name for name in found["plots"]]
+    files = [*plots, *(stamp.parent / name for name in ("index.html", "results.json", "table.md"))]
+    return plots if all(file.is_file() for file in files) else None
+
+
+def gather(frame: Frame, record: RunRecord, with_traces: bool) -> RunReport:
+    """The run as the report's plain dataclasses. Without the traces it is enough for the table."""
     from negrl.report import RunReport
 
     recipe = frame.recipe
     steps: dict[str, list[Step]] = {}
-    if record.first.credited is not None:
+    if with_traces and record.first.credited is not None:
         for step in record.first.credited.stage.iterate("steps", Step):
             steps.setdefault(step.trace_id, []).append(step)
-    traces = record.first.verified.stage.read("traces", Trace) if record.first.verified else []
+    traces: list[Trace] = []
+    if with_traces and record.first.verified is not None:
+        traces = record.first.verified.stage.read("traces", Trace)
     verdicts = {t.trace_id: t.verdict for t in traces}
     advantages = {
         verdict: [s.advantage for trace, found in steps.items() if verdicts.get(trace) == verdict for s in found]
@@ -141,7 +158,7 @@ def _summary(done: Done | None):  # type: ignore[no-untyped-def]
 
     if done is None:
         return None
-    values = dict(done.info["summary"])
+    values = {k: v for k, v in done.info["summary"].items() if k != "bootstrap"}
     for name in ("pass_at_1_ci", "spurious_share_ci"):
         values[name] = tuple(values[name]) if values[name] is not None else None
     return EvalSummary(**values)

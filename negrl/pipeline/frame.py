@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from negrl.errors import InputError
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
-from negrl.store import Stage, Store, fingerprint
+from negrl.store import Stage, Store, fingerprint, write_atomic
 from negrl.trainers.distributed import is_main
 
 if TYPE_CHECKING:
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
 
     from negrl.engines import Engine
 
-STAGES = ("base", "start", "import", "sample", "verify", "value", "credit", "view", "train", "evaluate", "report")
+STAGES = (
+    "problems",
+    "base",
+    "start",
+    "import",
+    "sample",
+    "verify",
+    "value",
+    "credit",
+    "view",
+    "train",
+    "evaluate",
+    "report",
+)
 
 
 class Stopped(Exception):
@@ -63,12 +77,16 @@ class Frame:
     until: str | None = None
     require_done: frozenset[str] = frozenset()
     """Stages that must be there already: with several processes only training is shared work."""
+    before_work: Callable[[], None] | None = None
+    """Called once, before the first stage that has something to do."""
     done: list[Done] = field(default_factory=list)
     _engine: tuple[str, Engine] | None = None
     _tokenizers: dict[str, PreTrainedTokenizerBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.store = Store(self.recipe.store)
+        if not self.store.local:
+            raise InputError(f"store: '{self.recipe.store}' is not a local folder; a run's models need one")
 
     def run(
         self, kind: str, title: str, inputs: dict[str, Any], work: Callable[[Stage, StageBar], dict[str, Any]]
@@ -92,19 +110,56 @@ class Frame:
                 "in one process first: negrl run RECIPE --until view"
             )
         else:
-            start = time.perf_counter()
-            with self.reporter.stage(title) as bar:
-                facts = work(stage, bar)
-                info = {
-                    "kind": kind, "title": title, "inputs": inputs, "notes": bar.notes,
-                    "seconds": round(time.perf_counter() - start, 3), **facts,
-                }  # fmt: skip
-                if is_main():
-                    stage.finish(info)
-            reused = False
+            with self._alone(stage, title):
+                info, reused = (
+                    (stage.info(), True) if stage.done else (self._do(kind, title, stage, inputs, work), False)
+                )
         done = Done(kind, title, stage, info, reused)
         self.done.append(done)
         return done
+
+    def _do(
+        self, kind: str, title: str, stage: Stage, inputs: dict[str, Any], work: Callable[[Stage, StageBar], Any]
+    ) -> dict[str, Any]:
+        if self.before_work is not None:
+            check, self.before_work = self.before_work, None
+            check()
+        clock = _Clock(stage.path / "seconds.json")
+        with self.reporter.stage(title) as bar:
+            bar.on_move = clock.save
+            facts = work(stage, bar)
+            info = {
+                "kind": kind,
+                "title": title,
+                "inputs": inputs,
+                "notes": bar.notes,
+                "seconds": clock.read(),
+                **facts,
+            }
+            if is_main():
+                stage.finish(info)
+        return info
+
+    @contextmanager
+    def _alone(self, stage: Stage, title: str) -> Iterator[None]:
+        """Runs that share a store do a stage once: the second waits, and finds it done."""
+        from filelock import FileLock, Timeout
+
+        if not is_main():
+            yield
+            return
+        locks = Path(self.recipe.store) / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{stage.folder}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.reporter.say(f"waiting for another run that does '{title}'")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def pause(self, kind: str) -> None:
         """Raises Stopped when the run was asked to go no further than `kind`."""
@@ -145,21 +200,40 @@ class Frame:
         return on_step
 
 
+class _Clock:
+    """Seconds that a stage has taken, those of attempts that were killed included."""
+
+    def __init__(self, path: Path):
+        self._path, self._start, self._saved = path, time.perf_counter(), 0.0
+        self._before = json.loads(path.read_text()) if path.exists() else 0.0
+
+    def read(self) -> float:
+        return round(self._before + time.perf_counter() - self._start, 3)
+
+    def save(self) -> None:
+        """Called whenever the stage moves; writes every other second."""
+        if is_main() and time.perf_counter() - self._saved > 2:
+            self._saved = time.perf_counter()
+            write_atomic(self._path, json.dumps(self.read()).encode())
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time in an output folder.
 
     Raises:
-        InputError: another process is at work there.
+        InputError: another process is at work there, or it can't be a folder.
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"output_dir: another negrl run is at work in '{folder}'; wait or name another") from None
+    except OSError as error:
+        raise InputError(f"output_dir: can't use '{folder}': {error.strerror or error}") from None
     try:
         yield
     finally:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
-from negrl.pipeline.data import Round, draw, judge, prompting, view
+from negrl.errors import InputError
+from negrl.pipeline.data import Round, draw, drawing, judge, view
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
-from negrl.recipe import ChainProblems, TrainSection
+from negrl.recipe import ChainProblems, EvaluateSection, TrainSection
 from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
@@ -42,6 +44,8 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
                 rows.append(SftRow("", "", ids, [-100] * len(prompt) + ids[len(prompt) :]))
         room = build.max_position_embeddings
         rows = [row for row in rows if len(row.input_ids) <= room]
+        if not rows:
+            raise InputError(f"policy.build.max_position_embeddings: none of the {len(texts)} texts fits in {room}")
         method = METHODS["sft"]
         fitted = fit(
             method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path, section,
@@ -50,10 +54,11 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
         bar.note(f"{_parameters(stage) / 1e3:,.0f}k parameters from {len(texts):,} texts")
         return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
 
-    if isinstance(frame.recipe.problems, ChainProblems):  # the text depends on the world, not on the problems drawn
+    if isinstance(frame.recipe.problems, ChainProblems) and build.corpus == "world":
+        # the text depends on the world, not on the problems drawn
         source: Any = frame.recipe.problems.model_dump(include={"operations", "habit_rate", "seed"})
     else:
-        source = problems_key(checked.train)
+        source = problems_key([p for p in checked.train if p.solution is not None])
     done = frame.run(
         "base", "base model", {"build": build.model_dump(), "source": source, "dtype": section.dtype}, work
     )
@@ -123,13 +128,13 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
     max_tokens = section.max_tokens or frame.recipe.sample.max_tokens
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.evaluate.metrics import summarise
         from negrl.problems import world_of
         from negrl.verify import Verifier
 
         world = world_of(frame.recipe.problems)
         verifier = Verifier(frame.recipe.verify)
-        shards = [problems[i : i + section.shard_size] for i in range(0, len(problems), section.shard_size)]
+        size = stage.pinned("shard_size", section.shard_size)
+        shards = [problems[i : i + size] for i in range(0, len(problems), size)]
         bar.total(len(shards))
         for index, shard in enumerate(shards):
             if not stage.has("traces", index):
@@ -145,29 +150,63 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
                     judged.append(dataclasses.replace(judge(verifier, trace, problem), meta=Json(has_wrong_step=wrong)))
                 stage.write("traces", index, Trace, judged)
             bar.advance()
-        traces = stage.read("traces", Trace)
-        rows = [(t.problem_id, t.verdict or "", t.verdict_reason, t.meta["has_wrong_step"]) for t in traces]
-        summary = summarise(rows, len(problems) * section.n, section.confidence, section.bootstrap, section.seed)
-        low, high = summary.pass_at_1_ci
-        bar.note(f"pass@1 {summary.pass_at_1:.3f} [{low:.3f}, {high:.3f}]")
-        if summary.spurious_share is not None:
-            bar.note(f"{summary.spurious_share:.1%} of right answers contain a wrong step")
-        return {
-            "summary": dataclasses.asdict(summary),
-            "generated_tokens": sum(len(t.token_ids) for t in traces),
-        }
+        summary = _summary(stage, len(problems), section)
+        low, high = summary["pass_at_1_ci"]
+        bar.note(f"pass@1 {summary['pass_at_1']:.3f} [{low:.3f}, {high:.3f}]")
+        if summary["spurious_share"] is not None:
+            bar.note(f"{summary['spurious_share']:.1%} of right answers contain a wrong step")
+        return {"summary": summary, "generated_tokens": stage.sizes("traces", "token_ids")[1]}
 
     inputs = {
         "problems": problems_key(problems),
         "policy": policy.key,
-        "evaluate": section.model_dump(exclude={"shard_size"}),
+        "evaluate": section.model_dump(include={"n", "temperature", "seed"}),
         "max_tokens": max_tokens,
-        "sample": frame.recipe.sample.model_dump(include={"top_p", "top_k", "stop"}),
         "verify": frame.recipe.verify.model_dump(),
-        "engine": frame.recipe.engine.kind,
-        **prompting(frame),
+        **drawing(frame),
     }
-    return frame.run("evaluate", title, inputs, work)
+    done = frame.run("evaluate", title, inputs, work)
+    if (
+        done.info["summary"]["bootstrap"] != section.bootstrap
+        or done.info["summary"]["confidence"] != section.confidence
+    ):
+        done.info["summary"] = _summary(done.stage, len(problems), section)  # other intervals, the same samples
+    return done
+
+
+def _summary(stage: Stage, problems: int, section: EvaluateSection) -> dict[str, Any]:
+    from negrl.evaluate.metrics import summarise
+
+    traces = stage.iterate("traces", Trace)
+    rows = [(t.problem_id, t.verdict or "", t.verdict_reason, t.meta["has_wrong_step"]) for t in traces]
+    summary = summarise(rows, problems * section.n, section.confidence, section.bootstrap, section.seed)
+    return {**dataclasses.asdict(summary), "bootstrap": section.bootstrap}
+
+
+def check_fields(frame: Frame) -> None:
+    """Build every training's TRL config once, before hours are spent on what it would be trained on.
+
+    Raises:
+        InputError: names the section whose field has a wrong value.
+    """
+    from negrl.quiet import quiet
+    from negrl.trainers.config import configure
+
+    recipe = frame.recipe
+    sections = {f"arms.{name}": arm for name, arm in recipe.resolved_arms.items()}
+    if recipe.arms is None:
+        sections = {"train": recipe.train}
+    if recipe.policy.start is not None:
+        sections["policy.start"] = recipe.policy.start
+    if recipe.policy.build is not None:
+        sections["policy.build.train"] = recipe.policy.build.train
+    for where, section in sections.items():
+        try:
+            with quiet():
+                folder = Path(recipe.output_dir) / "unused"
+                configure(METHODS[section.method], section.fields, recipe.policy, recipe.seed, folder)
+        except InputError as error:
+            raise InputError(f"{where}: {str(error).removeprefix('train: ').removeprefix('train.')}") from None
 
 
 def log_history(done: Done) -> list[dict[str, Any]]:

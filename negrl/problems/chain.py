@@ -17,6 +17,7 @@ import random
 import re
 from collections.abc import Callable
 
+from negrl.errors import InputError
 from negrl.problems.base import ProblemSet
 from negrl.recipe import ChainProblems
 from negrl.records import Json, Problem, stable_id, stable_seed
@@ -45,6 +46,12 @@ def load(section: ChainProblems) -> ProblemSet:
 
 
 def _problems(section: ChainProblems, split: str, count: int) -> list[Problem]:
+    there_are = 10 * 40**section.operations * (1 if split == "evaluate" else 4) // 5
+    if count > there_are // 2:  # drawn at random: the last few would take for ever
+        raise InputError(
+            f"problems.{split}: {count} chains of {section.operations} operations, but there are only about "
+            f"{there_are}; ask for at most {there_are // 2}, or raise problems.operations"
+        )
     rng = random.Random(stable_seed("chain", section.seed, split))
     found: dict[str, Problem] = {}
     while len(found) < count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import math
@@ -29,7 +30,8 @@ def check_exists(path: str | Path) -> Path:
 
 
 def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line without its end) of every line that is not blank.
+    """(line number from 1, line without its end) of every line that is not blank. A UTF-8 byte order
+    mark in front of the first line, which some editors write, is left out.
 
     Raises:
         InputError: the file is missing, or named .gz and no gzip file.
@@ -38,6 +40,8 @@ def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as handle:
             for number, line in enumerate(handle, 1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
                     yield number, line.rstrip(b"\r\n")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -166,24 +166,37 @@ def finding(report: RunReport) -> str:
     best, top = max(scored, key=lambda pair: pair[1].pass_at_1)
     low, high = top.pass_at_1_ci
     start = next((a.summary for a in report.reference if a.name == "start" and a.summary), None)
-    lead = "has the highest pass@1" if len(scored) > 1 else "reaches a pass@1 of"
-    sentence = f"{best.name} {lead}{':' if len(scored) > 1 else ''} {top.pass_at_1:.3f}"
-    sentence += f" ({top.confidence:.0%} interval {low:.3f} to {high:.3f})"
+    winners = [(a, s) for a, s in scored if a is best or s.pass_at_1 == top.pass_at_1]
+    tie = len(winners) > 1
+    if tie:
+        sentence = f"{_listed([a.name for a, _ in winners])} tie on the highest pass@1: {top.pass_at_1:.3f}"
+    else:
+        lead = "has the highest pass@1" if len(scored) > 1 else "reaches a pass@1 of"
+        sentence = f"{best.name} {lead}{':' if len(scored) > 1 else ''} {top.pass_at_1:.3f}"
+        sentence += f" ({top.confidence:.0%} interval {low:.3f} to {high:.3f})"
     if start:
         sentence += f"; the policy that every arm started from has {start.pass_at_1:.3f}"
     sentences = [sentence + "."]
 
-    others = [(a, s) for a, s in scored if a is not best]
+    others = [pair for pair in scored if pair not in winners]
     # The claim to test is against arms that learn from right answers alone, where the winner does not.
     positives = [(a, s) for a, s in others if a.positive_only]
-    against = positives if positives and not best.positive_only else others
+    against = positives if positives and not any(a.positive_only for a, _ in winners) else others
+    low = min(s.pass_at_1_ci[0] for _, s in winners)
     apart = [f"{a.name} ({s.pass_at_1:.3f})" for a, s in against if s.pass_at_1_ci[1] < low]
     close = [f"{a.name} ({s.pass_at_1:.3f})" for a, s in against if s.pass_at_1_ci[1] >= low]
     if apart:
-        sentences.append(f"Its interval lies wholly above {_those(apart)} of {_listed(apart)}.")
+        sentences.append(
+            f"{'Their intervals lie' if tie else 'Its interval lies'} wholly above {_those(apart)} of {_listed(apart)}."
+        )
     if close:
-        sentences.append(f"It overlaps with {_those(close)} of {_listed(close)}: this run does not tell them apart.")
-    if top.spurious_share is not None:
+        start_of = "Not all of their intervals lie above" if tie else "It overlaps with"
+        sentences.append(f"{start_of} {_those(close)} of {_listed(close)}: this run does not tell them apart.")
+    if tie:
+        shares = [f"{a.name}: {s.spurious_share:.0%}" for a, s in winners + against if s.spurious_share is not None]
+        if shares:
+            sentences.append(f"Right answers that contain a wrong step: {', '.join(shares)}.")
+    elif top.spurious_share is not None:
         compared = [f"{a.name}: {s.spurious_share:.0%}" for a, s in against if s.spurious_share is not None]
         rest = f" ({', '.join(compared)})" if compared else ""
         sentences.append(f"Of its right answers, {top.spurious_share:.0%} contain a wrong step{rest}.")

@@ -79,19 +79,23 @@ def label_traces(
     sample: SampleSection,
     on_tokens: Callable[[int], None] | None = None,
     v0: Mapping[str, Estimate] | None = None,
+    context: int | None = None,
 ) -> LabelResult:
     """Put values, advantages and labels on the steps of `traces`.
 
     Undecided traces, and traces of problems whose V_0 is outside `section.value_band`, are split but
     not labelled: they cost no rollout. A rollout is kept with the first trace that has its prefix.
     Temperature, top_p, top_k and stop strings are the sampler's; a rollout has `section.max_tokens`,
-    or else what `sample.max_tokens` leaves after the prefix; a prefix with no room is not continued.
+    or else what `sample.max_tokens` leaves after the prefix, and never more than the context leaves; a
+    prefix with no room is not continued. A rollout is judged on what a trace's text would be: cut before
+    the first stop string.
 
     Args:
         traces: of one policy, verified.
         engine: may be None for a labeler that asks nothing.
         v0: V_0 by problem. Default: from `traces`. Give it when they are only a shard, in which a
             problem's other traces may be missing.
+        context: tokens that prompt and response may have together in the model. Default: no limit.
 
     Raises:
         ValueError: the labeler asks for rollouts and there is no engine.
@@ -111,7 +115,7 @@ def label_traces(
             tasks[i] = Task(problems_by_id[trace.problem_id], trace.verdict, prompt_value, spans[i])
 
     labeler.start(list(tasks.values()))
-    stream = _Stream(problems_by_id, tokenizer, section, engine, verify, sample, on_tokens)
+    stream = _Stream(problems_by_id, tokenizer, section, engine, verify, sample, on_tokens, context)
     prefixes = _merge_prefixes([(traces[i], task.steps) for i, task in tasks.items()])
     asked = 0
     while asks := labeler.ask():
@@ -158,9 +162,10 @@ class _Stream:
         verify: Verify,
         sample: SampleSection,
         on_tokens: Callable[[int], None] | None,
+        context: int | None,
     ):
         self.problems, self.tokenizer, self.section, self.sample = problems, tokenizer, section, sample
-        self.engine, self.verify, self.on_tokens = engine, verify, on_tokens
+        self.engine, self.verify, self.on_tokens, self.context = engine, verify, on_tokens, context
         self.rollouts: list[Rollout] = []
         self.generated_tokens = 0
         self.paid_for = 0
@@ -192,7 +197,10 @@ class _Stream:
         return [Outcome(task, i, *results[key]) for key, (prefix, _) in wanted.items() for task, i in prefix.members]
 
     def _room(self, prefix: _Prefix) -> int:
-        return self.section.max_tokens or self.sample.max_tokens - prefix.end
+        room = self.section.max_tokens or self.sample.max_tokens - prefix.end
+        if self.context is None:
+            return room
+        return min(room, self.context - len(prefix.trace.prompt_token_ids) - prefix.end)
 
     def _request(self, prefix: _Prefix, count: int) -> Request:
         seed_parts: list[object] = [self.section.seed, prefix.trace.problem_id, prefix.key]
@@ -212,10 +220,13 @@ class _Stream:
     def _judge(self, prefixes: Sequence[_Prefix], drawn: Sequence[list[Completion]]) -> dict[str, tuple[int, int]]:
         """(n, successes) by prefix key. Each distinct response to a problem is judged once."""
         keyed: list[list[tuple[str, bytes, str]]] = []
-        new: dict[tuple[str, bytes, str], list[int]] = {}
+        new: dict[tuple[str, bytes, str], tuple[_Prefix, list[int]]] = {}
+        stop = self.sample.stop
         for prefix, completions in zip(prefixes, drawn, strict=True):
             head = prefix.trace.token_ids[: prefix.end]
             begun = blake2b(array("q", head).tobytes(), digest_size=16)
+            if stop:  # where the text is cut depends on where the prefix ends
+                begun.update(array("q", [prefix.end]).tobytes())
             keys = []
             for completion in completions:
                 digest = begun.copy()
@@ -223,11 +234,17 @@ class _Stream:
                 key = (prefix.trace.problem_id, digest.digest(), completion.finish_reason)
                 keys.append(key)
                 if key not in self._verdicts and key not in new:
-                    new[key] = head + completion.token_ids
+                    new[key] = (prefix, head + completion.token_ids)
             keyed.append(keys)
-        texts = _decode_all(list(new.values()), self.tokenizer)
-        for key, text in zip(new, texts, strict=True):
-            self._verdicts[key] = self.verify(text, self.problems[key[0]].gold, key[2])
+        texts = _decode_all([ids for _, ids in new.values()], self.tokenizer)
+        begins: dict[str, str] = {}
+        if stop:
+            heads = [p.trace.token_ids[: p.end] for p in prefixes]
+            begins = dict(zip([p.key for p in prefixes], _decode_all(heads, self.tokenizer), strict=True))
+        for (key, (prefix, _)), text in zip(new.items(), texts, strict=True):
+            cut = _first_stop(text, begins[prefix.key], stop) if stop else None
+            ended = key[2] if cut is None else "stop"
+            self._verdicts[key] = self.verify(text[:cut], self.problems[key[0]].gold, ended)
 
         results: dict[str, tuple[int, int]] = {}
         for prefix, completions, keys in zip(prefixes, drawn, keyed, strict=True):
@@ -254,6 +271,14 @@ class _Stream:
                 )
             )
         prefix.drawn += len(completions)
+
+
+def _first_stop(text: str, begin: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop string starts in `text` that ends after `begin`, the prefix's text. It may start
+    inside the prefix: the policy, writing on its own, would have been stopped there too."""
+    known = len(begin.rstrip("\ufffd"))  # half a character at the prefix's end may decode to several of these
+    hits = [at for s in stop if (at := text.find(s, max(0, known - len(s) + 1))) >= 0]
+    return min(hits, default=None)
 
 
 def _decode_all(sequences: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> list[str]:

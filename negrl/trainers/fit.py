@@ -56,7 +56,8 @@ def fit(
 
     Under torchrun every process calls it with the same arguments; rank 0 writes. The result depends on
     the global batch (per_device_train_batch_size * gradient_accumulation_steps * processes), not on how
-    it is divided. Called again after a kill it resumes; called again when done it returns at once.
+    it is divided. Called again after a kill it resumes, from the start when the global batch is another;
+    called again when done it returns at once, whatever the number of processes.
 
     Args:
         fields: the recipe's train section: the method's options and TRL config fields.
@@ -97,7 +98,9 @@ def fit(
         )
         if is_main():
             (out / "fit.json").unlink(missing_ok=True)  # says nothing about the model that comes
-            _prepare_folder(checkpoints, key)
+            # Fewer or more processes than before the kill: another global batch, so another training.
+            batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+            _prepare_folder(checkpoints, fingerprint(key, batch))
             remove_broken(checkpoints)
             if not (checkpoints / "rows.arrow").exists():
                 tables.write_table(table, checkpoints / "rows.arrow")

@@ -8,7 +8,6 @@ sympy load when the first pair needs them, not before.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 
 from negrl.recipe import VerifySection
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
@@ -55,10 +54,6 @@ class Verifier:
                     self._cache.clear()
                 self._cache[key] = verdict
         return verdict
-
-    def verify_many(self, items: Iterable[tuple[str, str, str]]) -> list[Verdict]:
-        """`verify` on (text, gold, finish_reason) triples, in their order."""
-        return [self.verify(*item) for item in items]
 
     def _compare(self, gold: str, answer: str, method: str) -> Verdict:
         same, reason = equivalent(answer, gold_answer(gold), self.section.timeout)

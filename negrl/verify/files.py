@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,19 +53,16 @@ def verify_file(
         path: JSON lines, plain or .gz.
         gold: column with the right answer; dotted paths reach into objects.
         response: column with the text to judge.
-        out: written whole or not at all; replaced if it exists.
+        out: written whole or not at all; replaced if it exists (a link stays a link to it).
         section: how to verify.
         on_row: called after each row.
 
     Raises:
-        InputError: the input is missing or empty, its first row has no such column, or `out` is the
-            input file or no place to write to.
+        InputError: the input is missing or empty, not one of its rows can be judged, its first row has no
+            such column, or `out` is the input file or no place to write to.
     """
-    source, target = check_exists(path), Path(out)
-    if target.is_dir():
-        raise InputError(f"{out}: is a folder, expected a file name to write to")
-    if target.exists() and target.samefile(source):
-        raise InputError(f"{out}: is the input file; give another --out")
+    source = check_exists(path)
+    target = _target(out, source)
     verifier, summary = Verifier(section), VerifySummary()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +71,7 @@ def verify_file(
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as raw:
-            if target.suffix == ".gz":  # no name and no time in the header: the same rows give the same bytes
+            if Path(out).suffix == ".gz":  # no name and no time in the header: the same rows give the same bytes
                 with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped:
                     _write_rows(source, gold, response, zipped.write, verifier, summary, on_row)
             else:
@@ -86,6 +84,24 @@ def verify_file(
     finally:
         temporary.unlink(missing_ok=True)
     return summary
+
+
+def _target(out: str | Path, source: Path) -> Path:
+    """The file to put in place, behind any links: the rename would replace whatever bears the name."""
+    given = Path(out)
+    try:
+        mode = given.stat().st_mode
+    except FileNotFoundError:
+        return given.resolve()
+    except OSError as error:  # links in a circle, a folder that may not be looked into
+        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{out}: is a folder, expected a file name to write to")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{out}: is a device, pipe or socket, expected a file name to write to")
+    if given.samefile(source):
+        raise InputError(f"{out}: is the input file; give another --out")
+    return given.resolve()
 
 
 def _write_rows(
@@ -120,6 +136,10 @@ def _write_rows(
             on_row()
     if not summary.rows:
         raise InputError(f"no rows in {source}")
+    if summary.reasons[BAD_ROW] == summary.rows:
+        line, problem = summary.problems[0]
+        wanted = f"'{gold}' and '{response}' to judge"
+        raise InputError(f"{source}: no line is a JSON object with {wanted} (line {line}: {problem})")
 
 
 def _judge(

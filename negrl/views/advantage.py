@@ -53,7 +53,9 @@ def _row(trace: Trace, steps: list[Step], step_weights: list[float]) -> Advantag
         input_ids=prompt + response,
         labels=[-100] * len(prompt) + response,
         advantages=advantages,
-        logprobs=[] if trace.logprobs is None else [0.0] * len(prompt) + trace.logprobs,
+        # At another temperature or with top_p the sampler's logprobs are of another distribution: the
+        # trainer then scores the row itself, as it does for imported traces.
+        logprobs=[0.0] * len(prompt) + trace.logprobs if trace.logprobs and trace.sampling.fit_for_ratios else [],
         step_ids=step_ids,
         correct=trace.verdict == CORRECT,
     )

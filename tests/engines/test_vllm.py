@@ -33,6 +33,27 @@ def test_options_are_checked_by_name(models: dict[str, Path]) -> None:
     assert dict(os.environ) == before
 
 
+def test_what_vllm_cannot_run_is_one_line(models: dict[str, Path], tmp_path: Path) -> None:
+    """A head_dim of 16: its CPU kernels refuse at the first token, not while loading."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    small = LlamaConfig.from_pretrained(models["llama"], hidden_size=32, head_dim=16)
+    LlamaForCausalLM(small).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(models["llama"]).save_pretrained(tmp_path)
+    before = dict(os.environ)
+    cases = [({"max_model_len": "abc"}, "unable to parse string as an integer")]
+    if not torch.cuda.is_available():
+        cases.append(({}, "Unsupported CPU attention configuration: head_dim=16"))
+    for options, words in cases:
+        with pytest.raises(InputError) as error:
+            engine_on(tmp_path, options=options)
+        message = str(error.value)
+        assert message.startswith(f"engine.kind: vllm can't load '{tmp_path}': ") and words in message
+        assert message.endswith("; use engine.kind: transformers") and "\n" not in message
+        assert dict(os.environ) == before and not torch.distributed.is_initialized()
+
+
 def test_prefix_cache_interruption_and_the_process_afterwards(models: dict[str, Path]) -> None:
     import torch
 

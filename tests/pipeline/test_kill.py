@@ -59,6 +59,26 @@ def test_stopped_before_every_write(
     assert outcome(tmp_path / "run") == outcome(first.folder)
 
 
+def test_a_shard_size_changed_on_the_way(
+    first: Ran, tiny: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of the killed run are kept by their number: what they hold must stay what it was."""
+    real, written = negrl.store.write_atomic, []
+
+    def dying(path: Path, data: bytes) -> None:
+        written.append(path.name)
+        if written.count("traces-00001.parquet") == 1 and path.name == "traces-00002.parquet":
+            raise KeyboardInterrupt
+        real(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(negrl.store, "write_atomic", dying)
+        with pytest.raises(KeyboardInterrupt):
+            tiny(tmp_path / "run")
+    tiny(tmp_path / "run", "sample.shard_size=2", "label.shard_size=3", "evaluate.shard_size=5")
+    assert outcome(tmp_path / "run") == outcome(first.folder)
+
+
 def start_and_wait(folder: Path, shows: str) -> subprocess.Popen[str]:
     """A real `negrl run`, left alone until its store shows a file that matches."""
     command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={folder}"]

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from negrl.errors import InputError
+from negrl.pipeline import run
 from negrl.pipeline.frame import locked
+from negrl.recipe import load_recipe
 from negrl.records import Step, Trace
 from negrl.store import Store
 
-from .conftest import Ran
+from .conftest import TINY, Ran
 
 ARMS = ["sft", "rft", "dpo", "step_dpo", "step_advantage"]
 
@@ -94,7 +97,11 @@ def test_run_again_reuses_everything(first: Ran, tiny: Callable[..., Ran], tmp_p
         ("evaluate.n=3", {"base · evaluate", "sft · evaluate"}, {"value the steps", "step_advantage · train"}),
         ("arms.dpo.beta=0.2", {"dpo · train", "dpo · evaluate"}, {"dpo · view", "step_dpo · train", "rft · evaluate"}),
         ("report.traces=3", {"report"}, {"sft · evaluate", "credit"}),
-        ("sample.shard_size=7", set(), {"sample", "value the steps", "report"}),
+        ("sample.shard_size=7", {"report"}, {"sample", "value the steps", "sft · evaluate"}),
+        ("evaluate.bootstrap=300", {"report"}, {"base · evaluate", "step_advantage · evaluate"}),
+        ("label.pattern=Step", {"report"}, {"value the steps", "credit"}),
+        ("policy.dtype=bfloat16", {"base model", "sample"}, set()),
+        ("arms.dpo=null", {"report"}, {"sample", "sft · evaluate"}),
     ],
 )
 def test_a_changed_setting_redoes_what_depends_on_it(
@@ -104,13 +111,60 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert redone <= again.titles("✓")
     assert kept <= again.titles("=")
     assert not kept & again.titles("✓")
-    if not redone:
-        assert again.titles("✓") == set()
+
+
+def test_renamed_arms_are_not_mixed_up(first: Ran, tiny: Callable[..., Ran], tmp_path: Path) -> None:
+    """The stages stay, the names change: the report must not be yesterday's."""
+    swapped = ["arms.sft.method=rft", "arms.rft.method=sft"]
+    again = tiny(copy_of(first, tmp_path / "run"), *swapped)
+    assert again.titles("✓") == {"report"}
+    for one, other in (("sft", "rft"), ("rft", "sft")):
+        assert again.results["arms"][one]["pass_at_1"] == first.results["arms"][other]["pass_at_1"]
+        assert again.results["arms"][one]["generated_tokens"] == first.results["arms"][other]["generated_tokens"]
+    (again.folder / "report" / "results.json").unlink()
+    assert tiny(again.folder, *swapped).titles("✓") == {"report"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("arms.dpo.beta=abc", "arms.dpo: "),
+        ("policy.start.learning_rate=abc", "policy.start: "),
+        ("policy.build.train.num_train_epochs=abc", "policy.build.train: "),
+    ],
+)
+def test_wrong_training_values_are_found_first(
+    tiny: Callable[..., Ran], tmp_path: Path, override: str, expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        tiny(tmp_path / "run", override)
+    assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
+    assert not list((tmp_path / "run" / "stages").glob("*/stage.json"))
+
+
+def test_an_overlong_prompt_is_named(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}+{i}?", "gold": str(2 * i), "how": f"{2 * i}"} for i in range(20)]
+    rows.append({"prompt": "1+" * 40 + "1?", "gold": "41", "how": "41"})
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    recipe = yaml.safe_load(TINY.read_text())
+    recipe["problems"] = {"source": "jsonl", "path": str(tmp_path / "p.jsonl"), "solution": "how"}
+    recipe["policy"]["build"]["corpus"] = "solutions"
+    recipe |= {"evaluate": None, "output_dir": str(tmp_path / "run"), "label": {"k": 1}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(InputError, match=r"problems: '1\+1\+.*\.\.\.' \(jsonl.*\) has 82 tokens.*context of 64"):
+        run(load_recipe(tmp_path / "r.yaml"))
+
+
+def test_an_output_folder_that_is_a_file(tiny: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(InputError, match="output_dir: can't use"):
+        tiny(tmp_path / "f")
 
 
 def test_until(tiny: Callable[..., Ran], tmp_path: Path) -> None:
     ran = tiny(tmp_path / "run", until="verify")
     assert "verify" in ran.titles("✓") and "value the steps" not in ran.titles("✓")
+    assert not any("round 2" in title for title in tiny(tmp_path / "run", until="view").titles("✓"))
     assert "stopped after verify" in ran.screen
     with pytest.raises(InputError, match=r"--until verfy: no such stage \(did you mean 'verify'\?\)"):
         tiny(tmp_path / "run", until="verfy")

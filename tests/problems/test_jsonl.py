@@ -57,6 +57,13 @@ def test_evaluate_path_and_all_rows(tmp_path: Path) -> None:
     assert load_problems(section(train)).evaluate == []
 
 
+def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    write(path, ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_problems(section(str(path))).train) == 5
+
+
 def test_messages(tmp_path: Path) -> None:
     talk = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2+2?"}]
     path = write(tmp_path / "p.jsonl", [{"prompt": talk, "gold": "4"}])

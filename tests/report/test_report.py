@@ -161,6 +161,20 @@ def test_finding_does_not_flatter_a_method_that_lost() -> None:
     assert text.startswith("sft has the highest pass@1") and "wholly above that of ours (0.700)" in text
 
 
+def test_finding_names_all_that_tie() -> None:
+    report = full_report()
+    report.arms[0].summary = summary(0.7, 0.68, 0.72, 0.2)
+    text = finding(report)
+    assert text.startswith("sft and ours tie on the highest pass@1: 0.700; the policy that every arm")
+    assert "above" not in text and "overlaps" not in text
+    assert text.endswith("Right answers that contain a wrong step: sft: 20%, ours: 10%.")
+    report.arms.append(ArmReport("low", "sft", summary(0.5, 0.48, 0.52, None)))
+    report.arms.append(ArmReport("near", "sft", summary(0.67, 0.65, 0.69, None)))
+    text = finding(report)
+    assert "Their intervals lie wholly above that of low (0.500)." in text
+    assert "Not all of their intervals lie above that of near (0.670): this run does not tell them apart." in text
+
+
 def test_finding_without_numbers() -> None:
     assert finding(RunReport("r")) == "Nothing was trained in this run."
     assert finding(RunReport("r", arms=[ArmReport("a", "sft")])) == "1 arm was trained (a); none was evaluated."

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import pytest
 
 from negrl.engines.base import Completion, Request
+from negrl.engines.common import first_stop
 from negrl.recipe import LabelSection, SampleSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
-from negrl.steps.driver import LabelResult, label_traces
+from negrl.steps.driver import LabelResult, _first_stop, label_traces
 from negrl.steps.labelers import Ask, FixedLabeler, OracleLabeler
 from negrl.steps.labelers.base import CountingLabeler
 from negrl.steps.values import estimate, prompt_values
@@ -238,6 +239,70 @@ def test_verifier_gets_the_whole_response_once(world, chars) -> None:
     traces = [world.trace("p", "1;!7"), world.trace("p", "1;!8")]
     label_traces(PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), ExactPolicy(chars), watch, SAMPLE)
     assert seen == [("1;!7", "7", "stop")]
+
+
+class Stopped(ExactPolicy):
+    """Writes the request's text and keeps the token that completed the stop string, as every engine does."""
+
+    def __init__(self, tokenizer, written: str):
+        super().__init__(tokenizer)
+        self.written = written
+
+    def continue_one(self, request: Request, i: int) -> Completion:
+        ids = self.tokenizer.encode(self.written)
+        cut = first_stop(self.written, request.stop)
+        text = self.written if cut < 0 else self.written[:cut]
+        return Completion(ids, [-0.1] * len(ids), text, "stop")
+
+
+@pytest.mark.parametrize(
+    ("stop", "first", "written", "judged"),
+    [
+        (["?"], "1;", "!7?", "1;!7"),
+        (["+?", "?"], "1;", "!7+?", "1;!7"),
+        (["?"], "1?;", "!7?", "1?;!7"),  # an imported trace may contain one: only what is written now is cut
+        ([";;"], "1;", ";!7", "1"),  # it starts inside the prefix: a trace would have ended there too
+        (["?"], "1;", "!7", "1;!7"),
+    ],
+)
+def test_rollouts_are_judged_without_the_stop_string(stop, first, written, judged, world, chars) -> None:
+    seen = set()
+
+    def watch(text: str, gold: str, finish_reason: str) -> Verdict:
+        seen.add((text, finish_reason))
+        return verify(text, gold, finish_reason)
+
+    traces = [world.trace("p", first + end) for end in ("!7", "!8")]
+    sample = SAMPLE.model_copy(update={"stop": stop})
+    result = label_traces(
+        PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), Stopped(chars, written), watch, sample
+    )  # fmt: skip
+    assert seen == {(judged, "stop")}
+    assert result.rollouts[0].token_ids == chars.encode(written)  # what was drawn is kept whole
+    assert {r.verdict for r in result.rollouts} == {"correct" if judged.endswith("!7") else "undecided"}
+
+
+def test_half_a_character_at_the_prefix_end_hides_no_stop_string(bpe) -> None:
+    """The first two of the three bytes of a sign: the prefix decodes to a replacement character."""
+    ids = bpe.encode("1\u20ac?7")
+    texts = [bpe.decode(ids[:n]) for n in range(len(ids) + 1)]
+    half = max(n for n, text in enumerate(texts) if text.endswith("\ufffd"))
+    assert _first_stop(texts[-1], texts[half], ["\u20ac"]) == 1
+    assert _first_stop("1?2?", "1?", ["?"]) == 3
+    assert _first_stop("1?2", "1?", ["?"]) is None
+
+
+def test_a_prefix_that_fills_the_context_is_not_sent(world, chars) -> None:
+    traces = [world.trace("p", "1;1;1;!7"), world.trace("p", "1;2;!8")]
+    result, engine = label(traces, chars, context=6)  # the prompt has 2
+    assert {(len(r.prompt_token_ids), r.max_tokens) for r in engine.requests} == {(4, 2)}
+    assert result.counts["no_room"] == 3
+    assert [s.label for s in by_trace(result)[traces[0].trace_id]][1:3] == ["unlabelled", "unlabelled"]
+
+    fixed = LabelSection(split="chain", k=4, max_tokens=3)
+    result, engine = label(traces, chars, fixed, context=10)
+    assert {(len(r.prompt_token_ids), r.max_tokens) for r in engine.requests} == {(4, 3), (6, 3), (8, 2)}
+    assert result.counts["no_room"] == 0
 
 
 def test_oracle_needs_no_engine(world, chars) -> None:

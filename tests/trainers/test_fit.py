@@ -223,7 +223,27 @@ def test_the_same_call_again_returns_at_once_and_another_trains_anew(tiny, tmp_p
         ("sft", {"packing": True}, "train.packing: not done here"),
         ("sft", {"eval_strategy": "steps"}, "train.eval_strategy:"),
         ("sft", {"max_length": 7}, "longer than train.max_length of 7"),
-        ("sft", {"max_steps": 0, "num_train_epochs": 0}, "not one step"),
+        ("sft", {"max_steps": 0}, "train.max_steps: expected a whole number from 1, or -1"),
+        ("sft", {"num_train_epochs": 0}, "train.num_train_epochs: expected a number above 0, got 0"),
+        ("sft", {"learning_rate": None}, "train.learning_rate: expected float, got None"),
+        ("sft", {"learning_rate": 0}, "train.learning_rate: expected a number above 0, got 0"),
+        ("sft", {"learning_rate": float("nan")}, "train.learning_rate: expected a number above 0"),
+        ("sft", {"per_device_train_batch_size": 0}, "train.per_device_train_batch_size: expected a whole number"),
+        ("sft", {"gradient_accumulation_steps": 0}, "train.gradient_accumulation_steps: expected a whole number"),
+        ("sft", {"max_length": "8"}, "train.max_length:"),
+        ("sft", {"max_length": 0}, "train.max_length: expected a whole number from 1, or null, got 0"),
+        ("sft", {"max_length": 7.5}, "train.max_length:"),
+        ("sft", {"lr_scheduler_kwargs": [1]}, "train.lr_scheduler_kwargs: expected a mapping, got [1]"),
+        ("sft", {"lr_scheduler_kwargs": "a"}, "train.lr_scheduler_kwargs: expected a mapping, got 'a'"),
+        ("sft", {"lr_scheduler_kwargs": {"foo": 1}}, "train.lr_scheduler_kwargs:"),
+        ("sft", {"optim_args": {"a": 1}}, "train.optim_args: expected str"),
+        ("sft", {"optim_args": "foo"}, "train.optim_args: expected text like"),
+        ("sft", {"report_to": "wandbb"}, "train.report_to: 'wandbb' is not one of"),
+        ("sft", {"fsdp": "full_shard"}, "train.fsdp: not done here: use an accelerate config"),
+        ("sft", {"loss_type": "foo"}, "train.loss_type: expected one of nll, dft, got 'foo'"),
+        ("sft", {"loss_type": ["nll"]}, "train.loss_type: expected one of nll, dft, got ['nll']"),
+        ("dpo", {"loss_type": ["sigmoid", "ippo"]}, "apo_down, discopop, sft, sigmoid_norm, or a list of these"),
+        ("sft", {"accelerator_config": "no/such.json"}, "train.accelerator_config:"),
         ("sft", {"dataloader_drop_last": True, "per_device_train_batch_size": 64}, "one global batch of 64"),
         ("dpo", {"loss_type": "sigmod"}, "sigmod"),
         ("step_advantage", {"clip": -1}, "train.clip:"),
@@ -234,6 +254,41 @@ def test_mistakes_are_one_clear_line(method, fields, expected, tiny, tmp_path):
     with pytest.raises(InputError) as caught:
         run(method, KINDS[method][0](4), tiny, tmp_path, fields)
     assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_not_installed_is_said_before_training(tiny, tmp_path):
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+    from transformers.utils import is_liger_kernel_available
+
+    missing = [n for n in ("wandb", "clearml", "neptune") if n not in get_available_reporting_integrations()]
+    cases = [({"report_to": missing[:1]}, f"train.report_to: '{missing[0]}' is not installed")] if missing else []
+    if not is_liger_kernel_available():
+        cases.append(({"use_liger_kernel": True}, "train.use_liger_kernel: needs"))
+    if not cases:
+        pytest.skip("all of them are installed")
+    for fields, expected in cases:
+        with pytest.raises(InputError, match=expected):
+            run("sft", sft_rows(4), tiny, tmp_path, fields)
+
+
+@pytest.mark.parametrize("method", ["sft", "rft", "dpo", "step_dpo", "step_advantage"])
+def test_configure_writes_nothing_and_takes_what_is_right(method, tmp_path):
+    from negrl.trainers.config import configure
+
+    fields = {
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr": 1e-7},
+        "optim_args": "a=1, b=2",
+        "max_steps": 3,
+        "num_train_epochs": 0,
+        "max_length": 9,
+        "report_to": "none",
+    }
+    _, config = configure(METHODS[method], fields, PolicySection(model="m"), 0, tmp_path / "new" / "folder")
+    assert config.max_steps == 3 and not list(tmp_path.iterdir())
+    if METHODS[method].config == "dpo":
+        for loss in ("ipo", ["sigmoid", "ipo"]):
+            configure(METHODS[method], {"loss_type": loss}, PolicySection(model="m"), 0, tmp_path / "new")
 
 
 def test_numbers_written_as_text_are_numbers(tiny, tmp_path):

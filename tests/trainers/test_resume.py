@@ -87,6 +87,34 @@ def test_checkpoints_of_other_settings_are_not_resumed(tiny, tmp_path):
     assert steps == list(range(1, 16))
 
 
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import sft_rows
+from test_fit import run
+from test_resume import fields, kill_at
+run("sft", sft_rows(36), sys.argv[2], Path(sys.argv[3]), fields("sft"), on_step=kill_at(6))
+print("returned")
+"""
+
+
+def test_another_number_of_processes_starts_over(tiny, tmp_path):
+    """Its global batch is another one; a training that is done stays done."""
+    from test_distributed import HERE, launch
+
+    (tmp_path / "killed.py").write_text(KILLED)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", tmp_path / "killed.py")
+    done = launch(*torchrun, HERE, tiny, tmp_path / "out")
+    assert done.returncode != 0 and "test_resume.Killed" in done.stderr, done.stderr[-3000:]
+    assert last_checkpoint(tmp_path / "out" / "checkpoints").name == "checkpoint-4"
+    steps = []
+    run("sft", sft_rows(36), tiny, tmp_path / "out", fields("sft"), on_step=lambda s, *_: steps.append(s))
+    assert steps == list(range(1, 16))
+    done = launch(*torchrun, HERE, tiny, tmp_path / "out")
+    assert done.returncode == 0 and "returned" in done.stdout, done.stderr[-3000:]
+
+
 def test_without_save_steps_the_clock_saves(tiny, tmp_path, monkeypatch):
     original = TimedCheckpoints.__init__
     monkeypatch.setattr(TimedCheckpoints, "__init__", lambda self: original(self, seconds=0))

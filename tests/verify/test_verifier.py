@@ -48,7 +48,7 @@ def test_chain_world() -> None:
         ("9*0=", "0", "stop"),
         ("!0", "0", "length"),
     ]
-    verdicts = verifier.verify_many(items)
+    verdicts = [verifier.verify(*item) for item in items]
     assert [v.value for v in verdicts] == ["correct", "incorrect", "undecided", "undecided"]
     assert [v.reason for v in verdicts] == [None, None, "no_answer", "truncated"]
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,44 @@ def test_an_interrupted_run_leaves_the_old_output(tmp_path: Path) -> None:
         verify_file(source, "gold", "out.text", out, SECTION, on_row=stop)
     assert out.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    source, pipe = write(tmp_path / "in.jsonl", ROWS), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "to_pipe").symlink_to(pipe)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name, words in (("pipe", "is a device, pipe or socket"), ("to_pipe", "is a device"), ("circle", "symbolic")):
+        with pytest.raises(InputError, match=f"{name}: .*{words}"):
+            verify_file(source, "gold", "out.text", tmp_path / name, SECTION)
+    assert stat.S_ISFIFO(pipe.lstat().st_mode) and (tmp_path / "to_pipe").is_symlink()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_a_link(tmp_path: Path, exists: bool) -> None:
+    source, link, real = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl", tmp_path / "sub" / "real"
+    real.parent.mkdir()
+    if exists:
+        real.write_text("old")
+    link.symlink_to(real)
+    verify_file(source, "gold", "out.text", link, SECTION)
+    assert link.is_symlink() and len(read(real)) == 3
+    assert [p.name for p in real.parent.iterdir()] == ["real"]
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 9, json.dumps(ROWS).encode(), b"[\n1,\n2\n]\n"])
+def test_a_file_without_one_good_row_is_a_mistake(tmp_path: Path, content: bytes) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        verify_file(source, "gold", "out.text", out, SECTION)
+    start = f"{source}: no line is a JSON object with 'gold' and 'out.text' to judge (line 1: "
+    assert str(caught.value).startswith(start) and "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    summary = verify_file(source, "gold", "out.text", tmp_path / "out.jsonl", SECTION)
+    assert summary.rows == 3 and not summary.problems
