@@ -128,7 +128,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: 
     """Token ids of a problem's prompt, through the chat template where the recipe or the source
     asks for it."""
     if not policy.chat_template and problem.messages is None:
-        return list(tokenizer(problem.prompt, add_special_tokens=True)["input_ids"])
+        return list(tokenizer(problem.prompt, add_special_tokens=True, verbose=False)["input_ids"])
     messages = [{"role": m.role, "content": m.content} for m in problem.messages or []]
     messages = messages or [{"role": "user", "content": problem.prompt}]
     if policy.system_prompt is not None:
@@ -143,7 +143,7 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a whole response that was written by somebody else, EOS at its end."""
     if tokenizer.eos_token_id is None:
         raise InputError("policy.model: the tokenizer has no EOS token, so a response has no end")
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTokenizerBase:

@@ -50,12 +50,14 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         ("sample.n=many", "sample.n: Input should be a valid integer"),
         ("problems.source=chian", "problems: Input tag 'chian'"),
         ("label.value_band=[0.9,0.1]", "label.value_band must be two rising numbers"),
+        ("label.pattern='('", "label.pattern: '(' is no regular expression"),
+        ("policy.model=null policy.build.num_attention_heads=3", "hidden_size 64 must be a multiple of twice"),
         ("train.negative_weight=-1", "negative_weight"),
         ("sample.n", "override 'sample.n': expected key=value"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_or_value(tmp_path: Path, override: str, expected: str) -> None:
-    assert expected in message(tmp_path, GOOD, override)
+    assert expected in message(tmp_path, GOOD, *override.split(" "))
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

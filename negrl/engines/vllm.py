@@ -218,7 +218,7 @@ class _ProcessState:
         import torch
         import torch._dynamo
 
-        self._environment = dict(os.environ)
+        self._environment = self._variables()
         self._set_num_threads = torch.set_num_threads
         self._threads = torch.get_num_threads()
         self._dynamo_disabled = torch._dynamo.config.disable
@@ -243,6 +243,11 @@ class _ProcessState:
         torch._dynamo.config.disable = self._dynamo_disabled
         if self._affinity is not None:
             os.sched_setaffinity(0, self._affinity)
-        for key in os.environ.keys() - self._environment.keys():
+        for key in self._variables().keys() - self._environment.keys():
             del os.environ[key]
         os.environ.update(self._environment)
+
+    @staticmethod
+    def _variables() -> dict[str, str]:
+        """Without the one that negrl.quiet sets while an engine opens: it puts that back itself."""
+        return {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}

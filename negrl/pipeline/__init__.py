@@ -109,12 +109,18 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
     first = data.Round()
     if checked.imported or any(method.reads_traces for method in methods):
         first = round_data(frame, checked, start, 1, any(method.reads_values for method in methods))
+    for arm in arms:  # all of them before any training: an empty view is better known now
+        _build_view(frame, checked, arm, 1, first)
+    frame.pause("view")
     for arm in arms:
         for round_ in range(1, (arm.section.rounds or recipe.rounds) + 1):
-            _arm_round(frame, checked, arm, round_, first)
-            if frame.until in ("view", "train"):  # of the first round; the next needs this one's policy
+            if round_ > 1:
+                _build_view(frame, checked, arm, round_, first)
+            where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
+            arm.policy, done = learn.train(frame, arm.policy, arm.views[-1], arm.section, f"{where} · train")
+            arm.trainings.append(done)
+            if frame.until == "train":  # of the first round; the next would have to sample again
                 break
-    frame.pause("view")
     frame.pause("train")
     references: dict[str, Done] = {}
     if recipe.evaluate is not None:
@@ -147,22 +153,26 @@ def round_data(
     return data.Round(traces, verified, valued, credited)
 
 
-def _arm_round(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: data.Round) -> None:
+def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: data.Round) -> None:
+    """The arm's training table of one round, from traces of the policy that it has reached.
+
+    Raises:
+        InputError: the table is empty.
+    """
     method = METHODS[arm.section.method]
     where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
     if not method.reads_traces:
         current = data.Round()
+    elif round_ == 1:
+        current = first
     else:
-        current = (
-            first if round_ == 1 else round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name)
-        )
+        current = round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name)
     table = data.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
+    if table.info["rows"] == 0:
+        facts = "; ".join([*table.info["notes"], *(current.valued.info["notes"] if current.valued else [])])
+        raise InputError(f"arm '{arm.name}' ({method.name}): nothing to train on, its view is empty ({facts})")
     arm.rounds.append(current)
     arm.views.append(table)
-    if frame.until == "view":
-        return
-    arm.policy, done = learn.train(frame, arm.policy, table, arm.section, f"{where} · train")
-    arm.trainings.append(done)
 
 
 def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None) -> Done:

@@ -10,6 +10,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.pipeline.data import Round, draw, drawing, judge, view
 from negrl.pipeline.frame import Done, Frame, Policy
+from negrl.policy import local_model
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
 from negrl.recipe import ChainProblems, EvaluateSection, TrainSection
@@ -23,8 +24,8 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
     """The recipe's model, or a small one made from scratch."""
     section = frame.recipe.policy
     if section.build is None:
-        assert section.model is not None and checked.model_key is not None
-        return Policy(checked.model_key, section.model), None
+        assert checked.model_key is not None
+        return Policy(checked.model_key, local_model(section)), None
     build = section.build
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
@@ -37,7 +38,10 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
         rows = []
         for start in range(0, len(texts), 4096):
             prompts, answers = zip(*texts[start : start + 4096], strict=True)
-            encoded = (tokenizer(list(part), add_special_tokens=False)["input_ids"] for part in (prompts, answers))
+            encoded = (
+                tokenizer(list(part), add_special_tokens=False, verbose=False)["input_ids"]
+                for part in (prompts, answers)
+            )
             for prompt, answer in zip(*encoded, strict=True):
                 # The prompts are random: learning to predict them only slows the rest down.
                 ids = [*prompt, *answer, tokenizer.eos_token_id]

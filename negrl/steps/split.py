@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from negrl.errors import InputError
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -51,9 +49,6 @@ def split_steps(token_ids: list[int], tokenizer: PreTrainedTokenizerBase, sectio
     belong to the last step. A step whose stripped text is shorter than `section.min_chars` merges
     into the next one, the last into the one before. More than `section.max_steps` steps are grouped
     with their neighbours into at most that many of about equal length in characters.
-
-    Raises:
-        InputError: `section.pattern` is no regular expression (with `split: pattern`).
     """
     if not token_ids:
         return []
@@ -112,10 +107,7 @@ def _windowed_texts(token_ids: list[int], tokenizer: PreTrainedTokenizerBase) ->
 def _boundaries(text: str, section: LabelSection) -> list[int]:
     """Character offsets strictly inside the text where a step ends and the next begins."""
     if section.split == "pattern":
-        try:
-            found = [m.start() for m in re.finditer(section.pattern, text)]
-        except re.error as error:
-            raise InputError(f"label.pattern: '{section.pattern}' is no regular expression: {error}") from None
+        found = [m.start() for m in re.finditer(section.pattern, text)]
     else:
         found = [m.end() for m in _ENDS[section.split].finditer(text)]
     return [p for p in found if 0 < p < len(text)]

@@ -155,6 +155,12 @@ def test_an_overlong_prompt_is_named(tmp_path: Path) -> None:
         run(load_recipe(tmp_path / "r.yaml"))
 
 
+def test_an_empty_view_is_found_before_any_training(tiny: Callable[..., Ran], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"arm 'step_dpo' \(step_dpo\): nothing to train on.*V_0 in 0.98-0.99"):
+        tiny(tmp_path / "run", "label.value_band=[0.98,0.99]")
+    assert not list((tmp_path / "run" / "stages").glob("train-*"))
+
+
 def test_an_output_folder_that_is_a_file(tiny: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(InputError, match="output_dir: can't use"):

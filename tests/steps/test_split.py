@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import pytest
 
-from negrl.errors import InputError
 from negrl.recipe import LabelSection
 from negrl.steps.split import Span, split_steps, token_texts
 
@@ -89,11 +88,6 @@ def test_a_token_across_a_boundary_goes_to_the_side_that_holds_more_of_it(bpe) -
     assert [s.text for s in earlier] == ["He has 5 of the", " apples"]
     half = split_steps(ids, bpe, LabelSection(split="pattern", pattern="he apples"))  # 2 of 4
     assert [s.text for s in half] == ["He has 5 of the", " apples"]
-
-
-def test_bad_pattern_is_one_line(chars) -> None:
-    with pytest.raises(InputError, match=r"label\.pattern: '\(' is no regular expression"):
-        texts_of("1", chars, split="pattern", pattern="(")
 
 
 def test_crumbs_merge_into_the_next_the_last_into_the_one_before(chars) -> None:
