@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from negrl.errors import InputError, nearest
-from negrl.pipeline import data, learn
+from negrl.pipeline import labels, learn, traces
 from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped, locked
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
@@ -31,7 +31,7 @@ class ArmRun:
     name: str
     section: TrainSection
     policy: Policy
-    rounds: list[data.Round] = field(default_factory=list)
+    rounds: list[labels.Round] = field(default_factory=list)
     views: list[Done] = field(default_factory=list)
     trainings: list[Done] = field(default_factory=list)
     evaluation: Done | None = None
@@ -44,7 +44,7 @@ class RunRecord:
     checked: Checked
     base: Policy
     start: Policy
-    first: data.Round
+    first: labels.Round
     """Round 1's data: from the start policy, shared by all arms."""
     arms: list[ArmRun]
     references: dict[str, Done]
@@ -98,7 +98,7 @@ def _prepare(recipe: Recipe) -> None:
 def _run(frame: Frame, checked: Checked) -> RunRecord:
     recipe = frame.recipe
     frame.before_work = lambda: learn.check_fields(frame)
-    data.save_problems(frame, checked)
+    traces.save_problems(frame, checked)
     frame.pause("problems")
     base, _ = learn.base(frame, checked)
     frame.pause("base")
@@ -106,7 +106,7 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
     frame.pause("start")
     arms = [ArmRun(name, section, start) for name, section in recipe.resolved_arms.items()]
     methods = [METHODS[arm.section.method] for arm in arms]
-    first = data.Round()
+    first = labels.Round()
     if checked.imported or any(method.reads_traces for method in methods):
         first = round_data(frame, checked, start, 1, any(method.reads_values for method in methods))
     for arm in arms:  # all of them before any training: an empty view is better known now
@@ -135,25 +135,25 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
 
 def round_data(
     frame: Frame, checked: Checked, policy: Policy, round_: int, with_values: bool, arm: str = ""
-) -> data.Round:
+) -> labels.Round:
     """Traces of `policy`, verified, valued and credited. Imported traces stand in for round 1's."""
     where = f"{arm} · round {round_} · " if arm else ""
     if checked.imported and round_ == 1:
-        traces = data.import_traces(frame, checked, policy)
+        got = traces.import_traces(frame, checked, policy)
         frame.pause("import")
     else:
-        traces = data.sample(frame, checked, policy, round_, f"{where}sample")
+        got = traces.sample(frame, checked, policy, round_, f"{where}sample")
         frame.pause("sample")
-    verified = data.verify(frame, checked, traces, f"{where}verify")
+    verified = traces.verify(frame, checked, got, f"{where}verify")
     frame.pause("verify")
-    valued = data.value(frame, checked, policy, verified, f"{where}value the steps", with_values)
+    valued = labels.value(frame, checked, policy, verified, f"{where}value the steps", with_values)
     frame.pause("value")
-    credited = data.credit(frame, verified, valued, f"{where}credit")
+    credited = labels.credit(frame, verified, valued, f"{where}credit")
     frame.pause("credit")
-    return data.Round(traces, verified, valued, credited)
+    return labels.Round(got, verified, valued, credited)
 
 
-def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: data.Round) -> None:
+def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: labels.Round) -> None:
     """The arm's training table of one round, from traces of the policy that it has reached.
 
     Raises:
@@ -162,12 +162,12 @@ def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first:
     method = METHODS[arm.section.method]
     where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
     if not method.reads_traces:
-        current = data.Round()
+        current = labels.Round()
     elif round_ == 1:
         current = first
     else:
         current = round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name)
-    table = data.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
+    table = labels.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
     if table.info["rows"] == 0:
         facts = "; ".join([*table.info["notes"], *(current.valued.info["notes"] if current.valued else [])])
         raise InputError(f"arm '{arm.name}' ({method.name}): nothing to train on, its view is empty ({facts})")
@@ -194,8 +194,8 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     section = recipe.resolved_arms[name]
     method = METHODS[section.method]
     with_values = any(METHODS[a.method].reads_values for a in recipe.resolved_arms.values())
-    current = round_data(frame, checked, start, 1, with_values) if method.reads_traces else data.Round()
-    table = data.view(frame, checked, start, current, method, section.fields, f"{name} · view")
+    current = round_data(frame, checked, start, 1, with_values) if method.reads_traces else labels.Round()
+    table = labels.view(frame, checked, start, current, method, section.fields, f"{name} · view")
     _, done = learn.train(frame, start, table, section, f"{name} · train")
     if done.info["processes"] != world_size():
         # The global batch is per_device_train_batch_size x accumulation x processes: not the same training.

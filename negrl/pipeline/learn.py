@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.pipeline.data import Round, draw, drawing, judge, view
 from negrl.pipeline.frame import Done, Frame, Policy
+from negrl.pipeline.labels import Round, view
+from negrl.pipeline.traces import draw, drawing, judge
 from negrl.policy import local_model
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands

@@ -98,7 +98,8 @@ def test_ctrl_c_says_that_it_goes_on(tmp_path: Path) -> None:
     process = start_and_wait(tmp_path, "base-*/checkpoints")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # Python itself dies of the signal when it struck inside an exec(); a shell calls both 130
+    assert process.returncode in (130, -signal.SIGINT)
     assert stderr.strip() == "negrl: stopped; the same command goes on from here"
 
 
