@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from readme_table import filled  # noqa: E402
 
+from negrl.recipe import load_recipe  # noqa: E402
+
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -27,6 +29,12 @@ def test_the_committed_quickstart_shows_what_the_readme_says() -> None:
     for rival in ("sft", "rft"):
         assert ours["pass_at_1_ci"][0] > arms[rival]["pass_at_1_ci"][1]
         assert ours["spurious_share"] < arms[rival]["spurious_share"]
+
+
+def test_the_readme_recipe_parses(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(re.findall(r"```yaml\n(.*?)```", README, flags=re.S)[0])
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert recipe.name == "mine" and list(recipe.resolved_arms) == ["step_advantage"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
