@@ -198,14 +198,33 @@ class SampleSection(Section):
 class VerifySection(Section):
     extract: Literal["auto", "boxed", "hash", "answer_line", "answer_is", "last_number", "chain"] = "auto"
     timeout: float = Field(5.0, gt=0)
-    """Seconds for one equivalence check."""
+    """Seconds for one equivalence check; then its worker process is killed and the verdict is undecided."""
+    memory_mb: int = Field(1024, ge=256)
+    """Memory of one worker process: a check that needs more is undecided."""
+    workers: int = Field(1, ge=1)
+    """Worker processes for the checks that need math-verify."""
 
 
 class LabelSection(Section):
-    labeler: Literal["fixed", "oracle", "none"] = "fixed"
+    labeler: Literal[
+        "adaptive", "fixed", "bisect", "first_zero", "belief", "arithmetic", "consensus", "oracle", "none"
+    ] = "fixed"
     """`none`: split into steps only."""
     k: int = Field(8, ge=1)
-    """Rollouts at every step (fixed)."""
+    """Rollouts at every step that is looked at (fixed, bisect, first_zero)."""
+    max_rollouts: int = Field(48, ge=1)
+    """Of one trace at most (adaptive)."""
+    budget_tokens: int | None = Field(None, ge=0)
+    """Rollout tokens for all traces of a round together (adaptive): none are asked for beyond. Default: no limit."""
+    agree: tuple[str, str] = ("adaptive", "arithmetic")
+    """The two labelers of `consensus`."""
+    belief: str | None = None
+    """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\n#### " (belief;
+    with adaptive it becomes its prior). Default: none for adaptive, by `verify.extract` for belief."""
+    best_of: int = Field(1, ge=1)
+    """Values are the chance that the best of so many tries is right (Setlur et al. 2024: 5). 1: of one try."""
+    stop: list[str] = Field(default_factory=list)
+    """Strings that end a rollout, besides `sample.stop`: what the policy writes once its answer is settled."""
     confidence: float = Field(0.9, gt=0.5, lt=1)
     dead_zone: float = Field(0.2, ge=0, lt=1)
     """Advantages no larger than this get no weight, whatever their interval."""
@@ -215,8 +234,9 @@ class LabelSection(Section):
     """Keep only traces of problems whose V_0 lies in this band."""
     after_pit: Literal["drop", "keep"] = "drop"
     """Steps after the pit of a wrong trace: no weight, or weight as measured."""
-    split: Literal["newline", "blank_line", "pattern", "chain"] = "newline"
+    split: Literal["newline", "blank_line", "sentence", "pattern", "chain"] = "newline"
     pattern: str = r"Step \d+:"
+    """Where a step begins (split: pattern)."""
     min_chars: int = Field(1, ge=1)
     """Shorter steps are merged into their neighbour."""
     max_steps: int = Field(32, ge=1)

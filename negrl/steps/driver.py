@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from negrl.engines.base import Completion, Engine, Request
 from negrl.records import CORRECT, INCORRECT, Problem, Rollout, Step, Trace, Verdict, stable_id, stable_seed
 from negrl.steps.credit import in_band, label_steps
-from negrl.steps.labelers.base import Ask, Labeler, Outcome, Task
+from negrl.steps.labelers.base import Ask, Branch, Labeler, Outcome, Task
 from negrl.steps.split import Span, split_steps
 from negrl.steps.values import VERIFIER_FAILED, Difference, Estimate, prompt_values
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Verify = Callable[[str, str, str], Verdict]
 """(response text, gold answer, finish reason) -> verdict."""
+
+_Drawn = tuple[list[tuple[list[int], bool]], int]
+"""(tokens of a rollout, did it come out right?) of each rollout that could be judged, and the tokens of all."""
 
 _JUDGE_AT_ONCE = 512  # prefixes whose rollouts are decoded together: bounds the memory of the texts
 _NAN = math.nan
@@ -112,10 +115,19 @@ def label_traces(
             counts["outside_band"] += 1
         else:
             counts["labelled"] += 1
-            tasks[i] = Task(problems_by_id[trace.problem_id], trace.verdict, prompt_value, spans[i])
+            logps = _step_logps(trace, spans[i], sample)
+            tasks[i] = Task(problems_by_id[trace.problem_id], trace.verdict, prompt_value, spans[i], logps)
+    branching = "branches" in labeler.reads
+    if branching:
+        tasks = {
+            i: replace(task, samples=s) for (i, task), s in zip(tasks.items(), _samples(traces, tasks), strict=True)
+        }
 
     labeler.start(list(tasks.values()))
-    stream = _Stream(problems_by_id, tokenizer, section, engine, verify, sample, on_tokens, context)
+    paths = (
+        [_Path(traces[i].token_ids, [s.end for s in task.steps]) for i, task in tasks.items()] if branching else None
+    )
+    stream = _Stream(problems_by_id, tokenizer, section, engine, verify, sample, on_tokens, context, paths)
     prefixes = _merge_prefixes([(traces[i], task.steps) for i, task in tasks.items()])
     asked = 0
     while asks := labeler.ask():
@@ -129,6 +141,59 @@ def label_traces(
         steps += _step_rows(trace, spans[i], labeler, task_of.get(i), section)
     kept = stream.rollouts
     return LabelResult(steps, kept, stream.generated_tokens, asked, asked - stream.paid_for, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A trace's tokens and where its steps end."""
+
+    token_ids: list[int]
+    ends: list[int]
+
+    def left_by(self, token_ids: list[int], step_index: int) -> int:
+        """The last step of this trace that a continuation of its prefix up to `step_index` follows whole."""
+        at = start = self.ends[step_index] if step_index >= 0 else 0
+        for index, end in enumerate(self.ends[step_index + 1 :], start=step_index + 1):
+            if token_ids[at - start : end - start] != self.token_ids[at:end]:
+                return index - 1
+            at = end
+        return len(self.ends) - 1
+
+
+def _step_logps(trace: Trace, spans: list[Span], sample: SampleSection) -> list[float] | None:
+    drawn = trace.sampling
+    alike = (drawn.temperature, drawn.top_p, drawn.top_k) == (sample.temperature, sample.top_p, sample.top_k)
+    if trace.logprobs is None or not alike:
+        return None
+    return [math.fsum(trace.logprobs[s.start : s.end]) for s in spans]
+
+
+def _samples(traces: Sequence[Trace], tasks: Mapping[int, Task]) -> list[tuple[Branch, ...]]:
+    """For each task, the outcomes of its problem's other traces by where they leave it. Of a trace that the
+    policy did not write nothing is known but V_0."""
+    by_problem: dict[str, list[int]] = {}
+    for i, trace in enumerate(traces):
+        if trace.logprobs is not None and trace.verdict is not None and trace.verdict_reason not in VERIFIER_FAILED:
+            by_problem.setdefault(trace.problem_id, []).append(i)
+    found: list[tuple[Branch, ...]] = []
+    for i, task in tasks.items():
+        trace = traces[i]
+        if trace.logprobs is None:
+            found.append((Branch(-1, task.v0.n, task.v0.successes),) if task.v0.n else ())
+            continue
+        path = _Path(trace.token_ids, [s.end for s in task.steps])
+        others = (traces[j] for j in by_problem[trace.problem_id] if j != i)
+        found.append(_branches((path.left_by(o.token_ids, -1), o.verdict == CORRECT) for o in others))
+    return found
+
+
+def _branches(samples: Iterable[tuple[int, bool]]) -> tuple[Branch, ...]:
+    """(left, right) of each sample, counted."""
+    counted: dict[int, tuple[int, int]] = {}
+    for left, right in samples:
+        n, successes = counted.get(left, (0, 0))
+        counted[left] = (n + 1, successes + right)
+    return tuple(Branch(left, n, successes) for left, (n, successes) in sorted(counted.items()))
 
 
 def _merge_prefixes(tasks: Sequence[tuple[Trace, list[Span]]]) -> list[list[_Prefix]]:
@@ -163,7 +228,10 @@ class _Stream:
         sample: SampleSection,
         on_tokens: Callable[[int], None] | None,
         context: int | None,
+        paths: Sequence[_Path] | None,
     ):
+        self.paths = paths
+        """The tasks' traces, for a labeler that reads branches."""
         self.problems, self.tokenizer, self.section, self.sample = problems, tokenizer, section, sample
         self.engine, self.verify, self.on_tokens, self.context = engine, verify, on_tokens, context
         self.rollouts: list[Rollout] = []
@@ -180,7 +248,8 @@ class _Stream:
             before = wanted[prefix.key][1] if prefix.key in wanted else 0
             wanted[prefix.key] = (prefix, max(before, ask.count))
         self.paid_for += sum(count for _, count in wanted.values())
-        results = {key: (0, 0) for key in wanted}
+        nothing: _Drawn = ([], 0)
+        results = {key: nothing for key in wanted}
         drawable = []
         for prefix, count in wanted.values():
             if self._room(prefix) > 0:
@@ -194,7 +263,16 @@ class _Stream:
             for at in range(0, len(drawable), _JUDGE_AT_ONCE):
                 part = [p for p, _ in drawable[at : at + _JUDGE_AT_ONCE]]
                 results.update(self._judge(part, drawn[at : at + _JUDGE_AT_ONCE]))
-        return [Outcome(task, i, *results[key]) for key, (prefix, _) in wanted.items() for task, i in prefix.members]
+        return [o for key, (prefix, _) in wanted.items() for o in self._outcomes(prefix, *results[key])]
+
+    def _outcomes(self, prefix: _Prefix, judged: list[tuple[list[int], bool]], tokens: int) -> Iterator[Outcome]:
+        n, successes = len(judged), sum(right for _, right in judged)
+        for task, i in prefix.members:
+            branches: tuple[Branch, ...] = ()
+            if self.paths is not None:
+                path = self.paths[task]
+                branches = _branches((path.left_by(ids, i), right) for ids, right in judged)
+            yield Outcome(task, i, n, successes, tokens, branches)
 
     def _room(self, prefix: _Prefix) -> int:
         room = self.section.max_tokens or self.sample.max_tokens - prefix.end
@@ -217,8 +295,8 @@ class _Stream:
             stop=tuple(self.sample.stop),
         )
 
-    def _judge(self, prefixes: Sequence[_Prefix], drawn: Sequence[list[Completion]]) -> dict[str, tuple[int, int]]:
-        """(n, successes) by prefix key. Each distinct response to a problem is judged once."""
+    def _judge(self, prefixes: Sequence[_Prefix], drawn: Sequence[list[Completion]]) -> dict[str, _Drawn]:
+        """The judged rollouts by prefix key. Each distinct response to a problem is judged once."""
         keyed: list[list[tuple[str, bytes, str]]] = []
         new: dict[tuple[str, bytes, str], tuple[_Prefix, list[int]]] = {}
         stop = self.sample.stop
@@ -246,11 +324,15 @@ class _Stream:
             ended = key[2] if cut is None else "stop"
             self._verdicts[key] = self.verify(text[:cut], self.problems[key[0]].gold, ended)
 
-        results: dict[str, tuple[int, int]] = {}
+        results: dict[str, _Drawn] = {}
         for prefix, completions, keys in zip(prefixes, drawn, keyed, strict=True):
             verdicts = [self._verdicts[key] for key in keys]
-            judged = [v for v in verdicts if v.reason not in VERIFIER_FAILED]
-            results[prefix.key] = (len(judged), sum(v.value == CORRECT for v in judged))
+            judged = [
+                (completion.token_ids, verdict.value == CORRECT)
+                for completion, verdict in zip(completions, verdicts, strict=True)
+                if verdict.reason not in VERIFIER_FAILED
+            ]
+            results[prefix.key] = judged, sum(len(c.token_ids) for c in completions)
             self._keep(prefix, completions, verdicts)
         return results
 

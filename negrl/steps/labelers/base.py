@@ -17,6 +17,16 @@ from negrl.steps.values import Difference, Estimate, difference, estimate, verdi
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """`n` samples of the policy that follow a trace through its step `left` (-1: not even the first) and
+    then leave it; `successes` of them came out right."""
+
+    left: int
+    n: int
+    successes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One decided trace to label. `steps` has at least one step; `v0` is its problem's V_0."""
 
@@ -24,6 +34,14 @@ class Task:
     verdict: str
     v0: Estimate
     steps: list[Span]
+    step_logps: list[float] | None = None
+    """log p of each step after the ones before it, under the sampling that the rollouts have too; None where
+    the trace is not this policy's, or was drawn otherwise."""
+    samples: tuple[Branch, ...] = ()
+    """What the policy's other sampled traces of this problem came to. Only for labelers that read branches."""
+    beliefs: list[float] | None = None
+    """log p(gold answer | prefix) of the prompt and then of each step's end, so one more than there are
+    steps. Only for labelers that read beliefs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +56,26 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`successes` of `n` new rollouts from that prefix came out right.
+    """`successes` of `n` new rollouts from that prefix came out right; together they took `tokens`.
 
     A trace is also told what other traces with an equal prefix asked for. `n` may be less than was
     asked (rollouts that the verifier could not judge), and is 0 where the prefix leaves no room for
-    a rollout: asking again gets 0 again.
+    a rollout: asking again gets 0 again. `branches` are the same rollouts by where they left this trace
+    (only for labelers that read branches).
     """
 
     trace: int
     step_index: int
     n: int
     successes: int
+    tokens: int = 0
+    branches: tuple[Branch, ...] = ()
 
 
 class Labeler(Protocol):
     name: str
+    reads: frozenset[str]
+    """What it wants in its tasks and outcomes beyond the counts: "branches", "beliefs"."""
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Forget everything and begin with these traces. Called once, before the first `ask`."""
@@ -78,6 +101,8 @@ class Labeler(Protocol):
 class CountingLabeler:
     """What labelers by rollouts share: counts per prefix, plain ratios as values, plain differences
     as advantages. A subclass decides what to ask."""
+
+    reads: frozenset[str] = frozenset()
 
     def __init__(self, confidence: float):
         self.confidence = confidence

@@ -12,6 +12,7 @@ class NoLabeler:
     """Asks nothing, knows nothing."""
 
     name = "none"
+    reads: frozenset[str] = frozenset()
 
     def start(self, tasks: Sequence[Task]) -> None:
         self._tasks = list(tasks)

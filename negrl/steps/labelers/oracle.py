@@ -16,6 +16,7 @@ from negrl.steps.values import Difference, Estimate, exact, verdict_value
 
 class OracleLabeler:
     name = "oracle"
+    reads: frozenset[str] = frozenset()
 
     def __init__(self, value: Callable[[Problem, str], float]):
         """`value(problem, text of the first steps)`: see `negrl.problems.base.World.value`."""
