@@ -1,0 +1,190 @@
+"""Spend rollouts where they can still change what training will read: the default.
+
+Each trace has a posterior over its value path (negrl/steps/posterior.py), from the sampler's logprobs, the
+problem's other traces, and all rollouts that share its prefixes. A step is settled when it is all but sure on
+which side of the dead zone its advantage lies, and, if outside, how large it is. A trace whose steps are
+all settled is finished. The others ask for a few rollouts more, from the prefix on their path where a
+rollout's token buys most: the expected fall of the squared error of the unsettled advantages, over all
+traces that share the prefix. (For one right-or-wrong sample y from a prefix of value V that is
+Cov(A, V)^2 / Var(y), exactly, since E[A | y] is linear in y.)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from negrl.records import CORRECT
+from negrl.steps.labelers.base import Ask, Outcome, Task
+from negrl.steps.posterior import Floats, PathPosterior, Paths
+from negrl.steps.values import Difference, Estimate, verdict_value
+
+if TYPE_CHECKING:
+    from negrl.recipe import LabelSection
+
+_BATCH, _BATCH_SHARE = 2, 4  # rollouts per ask, and at least 1 for so many that the trace has asked for
+_SURE = 0.95  # a step is settled when one side of the dead zone has this chance ...
+_CLOSE = 0.1  # ... and, outside, the advantage is known to this standard deviation
+_FIRST_LESSONS = 3  # EM iterations before the first ask
+
+
+class AdaptiveLabeler:
+    name = "adaptive"
+    reads = frozenset({"branches"})
+
+    def __init__(self, section: LabelSection):
+        self.section = section
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        self._tasks = list(tasks)
+        self._merge()
+        self._spent_tokens, self._rounds, self._learned_at = 0, 0, 0
+        self._known: Paths | None = None
+        for path, t in enumerate(self._first):
+            task = self._tasks[t]
+            for branch in task.samples:
+                left = branch.left if task.step_logps else -1  # without p only "from the prompt" is known
+                self._posterior.add(path, left, branch.n, branch.successes)
+        self._posterior.learn(_FIRST_LESSONS)
+        self._open = np.arange(len(self._first))
+
+    def _merge(self) -> None:
+        """Traces that are the same in all steps are one path; prefixes that are the same have one number."""
+        tasks = self._tasks
+        path_of: dict[tuple[object, ...], int] = {}
+        self._path: list[int] = []
+        self._first: list[int] = []  # the first trace of each path speaks for all
+        for t, task in enumerate(tasks):
+            key = (task.problem.problem_id, task.verdict, task.step_logps is None, *(s.text for s in task.steps))
+            if key not in path_of:
+                path_of[key] = len(path_of)
+                self._first.append(t)
+            self._path.append(path_of[key])
+        n, m = len(self._first), max((len(t.steps) for t in tasks), default=0)
+        p, self._cost = np.zeros((n, m), np.float32), np.ones((n, m), np.float32)
+        self._prefix = np.zeros((n, m), np.int64)
+        numbers: dict[tuple[str, ...], int] = {}
+        for path, t in enumerate(self._first):
+            task = tasks[t]
+            prefix: tuple[str, ...] = (task.problem.problem_id,)
+            for i, step in enumerate(task.steps):
+                self._prefix[path, i] = numbers.setdefault(prefix, len(numbers))
+                self._cost[path, i] = task.steps[-1].end - step.start
+                prefix = (*prefix, step.text)
+            if task.step_logps is not None:
+                p[path, : len(task.steps)] = np.exp(task.step_logps)
+        self._prefixes = len(numbers)
+        self._weight = np.bincount(self._path, minlength=n).astype(np.float32)
+        self._steps = np.array([len(tasks[t].steps) for t in self._first], np.int64)
+        right = np.array([tasks[t].verdict == CORRECT for t in self._first], bool)
+        self._posterior = PathPosterior(p, self._steps, right, self._weight, self.section.best_of)
+        self._asked = np.zeros(n, np.int64)
+        self._direct: dict[tuple[int, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
+        self._exhausted = np.zeros((n, m), bool)
+
+    def ask(self) -> list[Ask]:
+        limit, budget = self.section.max_rollouts, self.section.budget_tokens
+        self._open = self._open[self._asked[self._open] < limit]
+        if not len(self._open) or (budget is not None and self._spent_tokens >= budget):
+            return []
+        if self._rounds >= 2 * self._learned_at:  # after rounds 1, 2, 4, 8, ...
+            self._learned_at = max(1, self._rounds)
+            self._posterior.learn()
+        self._rounds += 1
+        section = self.section
+        known = self._posterior.paths(self._open, section.confidence, section.dead_zone, covariance=True)
+        unsettled = self._unsettled(known)
+        going = np.asarray(unsettled.any(1))
+        self._open, unsettled = self._open[going], unsettled[going]
+        worth = self._worth(known, going, unsettled)
+        asks: dict[int, tuple[float, Ask, int]] = {}
+        best = worth.argmax(1)
+        batch = np.maximum(_BATCH, self._asked[self._open] // _BATCH_SHARE)
+        for row, path in enumerate(self._open):
+            i = int(best[row])
+            if worth[row, i] <= 0:
+                continue
+            count = int(min(batch[row], limit - self._asked[path]))
+            number = int(self._prefix[path, i])
+            before = asks[number][1].count if number in asks else 0
+            ask = Ask(self._first[path], i - 1, max(count, before))
+            asks[number] = (float(worth[row, i]), ask, int(path))
+            self._asked[path] += count
+        chosen = sorted(asks.values(), key=lambda a: -a[0])
+        if budget is not None:
+            costs = np.cumsum([ask.count * self._cost[path, ask.step_index + 1] for _, ask, path in chosen])
+            chosen = chosen[: int((self._spent_tokens + costs <= budget).sum())]
+        return [ask for _, ask, _ in chosen]
+
+    def _unsettled(self, known: Paths) -> np.ndarray:
+        """(open paths, M): the steps of which training could still read something else."""
+        neutral = 1 - known.helps - known.hurts
+        sure = np.maximum(np.maximum(known.helps, known.hurts), neutral) >= _SURE
+        unsettled = ~sure | ((neutral < 1 - _SURE) & (known.advantage_sd > _CLOSE))
+        inside: np.ndarray = np.arange(unsettled.shape[1]) < self._steps[self._open][:, None]
+        return unsettled & inside
+
+    def _worth(self, known: Paths, going: np.ndarray, unsettled: np.ndarray) -> Floats:
+        """(open paths, M): what a batch from before each step buys per token, for all traces that share it."""
+        assert known.covariance is not None
+        explained = (known.covariance[going] ** 2 * unsettled[:, None, :]).sum(2)
+        variance, mean = known.variance[going], known.plain_value[going]
+        noise = np.maximum(mean * (1 - mean) - variance, 0) / _BATCH
+        gain = explained / (variance + noise + 1e-6) * self._weight[self._open][:, None]
+        inside = np.arange(gain.shape[1]) < self._steps[self._open][:, None]
+        usable = inside & ~self._exhausted[self._open]
+        number = self._prefix[self._open]
+        total = np.bincount(number[usable], weights=gain[usable], minlength=self._prefixes)
+        return np.where(usable, total[number] / self._cost[self._open], 0)
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        self._known = None
+        told: set[int] = set()
+        for o in outcomes:
+            path = self._path[o.trace]
+            if self._first[path] != o.trace:
+                continue
+            task = self._tasks[o.trace]
+            number = int(self._prefix[path, o.step_index + 1]) if o.step_index + 1 < len(task.steps) else -1
+            if number not in told:
+                told.add(number)
+                self._spent_tokens += o.tokens
+            if not o.n:  # no room for a rollout here
+                self._exhausted[path, o.step_index + 1] = True
+            n, successes = self._direct[path, o.step_index]
+            self._direct[path, o.step_index] = (n + o.n, successes + o.successes)
+            if task.step_logps is None:
+                self._posterior.add(path, o.step_index, o.n, o.successes)
+            else:
+                for branch in o.branches:
+                    self._posterior.add(path, branch.left, branch.n, branch.successes)
+
+    def _all(self) -> Paths:
+        if self._known is None:
+            self._posterior.learn()
+            every = np.arange(len(self._first))
+            self._known = self._posterior.paths(every, self.section.confidence, self.section.dead_zone)
+        return self._known
+
+    def values(self, trace: int) -> list[Estimate | None]:
+        """Posterior means and central intervals. n and successes are the rollouts from exactly this prefix;
+        the value rests on more than these."""
+        known, path, task = self._all(), self._path[trace], self._tasks[trace]
+        earlier: list[Estimate | None] = [
+            Estimate(
+                float(known.value[path, i + 1]),
+                float(known.value_low[path, i + 1]),
+                float(known.value_high[path, i + 1]),
+                *self._direct.get((path, i), (0, 0)),
+            )
+            for i in range(len(task.steps) - 1)
+        ]
+        return [*earlier, verdict_value(task.verdict)]
+
+    def advantages(self, trace: int) -> list[Difference | None]:
+        known, path = self._all(), self._path[trace]
+        columns = (known.advantage, known.advantage_low, known.advantage_high)
+        return [Difference(*(float(c[path, i]) for c in columns)) for i in range(len(self._tasks[trace].steps))]
