@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_GRID = 21
+_GRID = 17
 _P = np.array([0, 0.02, *(i / 20 for i in range(1, 20)), 0.97, 0.985, 0.995, 1], np.float32)
 """p is rounded to one of these for the tables; A is scaled with the exact p."""
 _SURE = len(_P) - 1

@@ -53,7 +53,7 @@ def test_the_posterior_is_bayes_rule(p, last, best_of):
     assert found.value[0] == pytest.approx(best @ weight, abs=0.02)
     assert found.advantage[0] == pytest.approx(change @ weight, abs=0.02)
     sd = np.sqrt(change**2 @ weight - (change @ weight) ** 2)
-    assert found.advantage_sd[0] == pytest.approx(sd, abs=0.02 if best_of == 1 else 0.06)  # the grid is coarse there
+    assert found.advantage_sd[0] == pytest.approx(sd, abs=0.02 if best_of == 1 else 0.08)  # the grid is coarse there
     assert found.hurts[0] == pytest.approx((change < -0.2) @ weight, abs=0.06)
     assert found.helps[0] == pytest.approx((change > 0.2) @ weight, abs=0.06)
     if best_of == 1:
