@@ -1,4 +1,4 @@
-"""negrl on the command line: parse, then call. Heavy imports wait until the recipe is checked."""
+"""negrl on the command line: parse, then call. Heavy imports wait until what was given is checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from negrl import __version__
+from negrl.commands.bench import bench
+from negrl.commands.verify import audit, verify
 from negrl.errors import InputError
+from negrl.terminal import safe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,42 +49,19 @@ def run(
     run_pipeline(checked, until=until)
 
 
-@app.command()
-def verify(
-    file: Annotated[Path, typer.Argument(help="JSON lines, plain or .gz.", show_default=False)],
-    gold: Annotated[str, typer.Option(help="Column with the gold answer; may be a dotted path.")],
-    response: Annotated[str, typer.Option(help="Column with the response.")],
-    out: Annotated[Path, typer.Option(help="Where to write the rows with their verdicts.")],
-    extract: Annotated[str, typer.Option(help="How to find the answer: auto, boxed, hash, answer_line, ...")] = "auto",
-    timeout: Annotated[float, typer.Option(help="Seconds for one equivalence check.")] = 5.0,
-) -> None:
-    """Judge the responses of any JSONL file: adds verdict, verdict_reason, answer and method."""
-    import pydantic
-
-    from negrl.recipe import VerifySection, first_error
-
-    try:
-        section = VerifySection.model_validate({"extract": extract, "timeout": timeout})
-    except pydantic.ValidationError as error:
-        raise InputError(f"--{first_error(error)}") from None
-    from negrl.verify.files import verify_file
-
-    summary = verify_file(file, gold, response, out, section)
-    for number, what in summary.problems:
-        print(f"{file}:{number}: {what}; carried through as undecided", file=sys.stderr)
-    for verdict, count in summary.verdicts.most_common():
-        print(f"{verdict:<12}{count:>9,}")
-    for reason, count in summary.reasons.most_common():
-        print(f"  {reason:<16}{count:>5,}")
-    print(f"{summary.rows:,} rows written to {out}")
+app.command()(verify)
+app.command()(audit)
+app.add_typer(bench)
 
 
 def main() -> None:
     """The entry point. A mistake of the user's is one line and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False) or 0  # typer returns the exit code, 130 after Ctrl-C
     except InputError as error:
-        print(f"negrl: {error}", file=sys.stderr)
+        print(f"negrl: {safe(error)}", file=sys.stderr)
         code = 2
     except Exception as error:
         # typer's usage errors, of click or of its own copy of it, know how to show themselves
@@ -90,5 +70,6 @@ def main() -> None:
         error.show()
         code = error.exit_code
     if code == 130:
-        print("negrl: stopped; the same command goes on from here", file=sys.stderr)
+        again = "; the same command goes on from here" if sys.argv[1:2] == ["run"] else ""
+        print(f"negrl: stopped{again}", file=sys.stderr)
     sys.exit(code)

@@ -1,8 +1,10 @@
 """The command line as a person meets it: mistakes are one line and exit code 2, before torch loads."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,71 @@ def test_verify(tmp_path: Path) -> None:
     assert "in.jsonl:4" in done.stderr
     line = refused(negrl("verify", str(source), "--gold", "anser", "--response", "out", "--out", str(out)))
     assert "did you mean 'answer'" in line
+    table = tmp_path / "out.parquet"
+    negrl("verify", str(source), "--gold", "answer", "--response", "out", "--out", str(table), "--workers", "2")
+    done = negrl("verify", str(table), "--gold", "input_answer", "--response", "out", "--out", str(out))
+    assert done.stdout.splitlines()[:-1] == [
+        "undecided                   2", "correct                     1", "incorrect                   1",
+        "  no_answer                 1", "  bad_row                   1",
+    ]  # fmt: skip
+    assert "4 rows written to" in done.stdout and "rows per second" in done.stdout
+    assert f"{table}: row 4: no column" in done.stderr or f"{table}: row 4: problem without gold" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--workers", "0", "--workers: Input should be greater than or equal to 1, got 0"),
+        ("--extract", "box", "--extract: Input should be 'auto', 'boxed'"),
+        ("--timeout", "-1", "--timeout: Input should be greater than 0"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "audit"])
+def test_bad_settings_of_verify(tmp_path: Path, command: str, option: str, value: str, words: str) -> None:
+    out = str(tmp_path / "o.jsonl")
+    line = refused(negrl(command, "x.jsonl", "--gold", "a", "--response", "b", "--out", out, option, value))
+    assert words in line
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [{"gold": f"(x+{n})(x+1)", "out": f"\\boxed{{x^2+{n + 1}x+{n}}}"} for n in range(20_000)]
+    source.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    command = [sys.executable, "-m", "negrl", "verify", str(source)]
+    command += ["--gold", "gold", "--response", "out", "--out", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) == 2
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr) == (130, "", "negrl: stopped\n")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_audit(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "d.jsonl"
+    found = {"verdict": "incorrect", "verdict_reason": None, "answer": "\x1b[31m7", "method": "hash"}
+    source.write_text(json.dumps({"gold": "7", "out": "\u202e\x1b[2J #### 7"} | found) + "\n")
+    done = negrl("audit", str(source), "--gold", "gold", "--response", "out", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "at most about 100.0% [20.7%, 100.0%] of our `incorrect` are right (1 of 1 settled)" in done.stdout
+    assert "\x1b" not in done.stdout and "\u202e" not in done.stdout and r"\x1b[31m7" in done.stdout
+    assert json.loads(out.read_text())["kind"] == "maybe_false_negative"
+    assert "give both --gold and --response" in refused(negrl("audit", str(source), "--gold", "gold"))
+    assert "say which columns" in refused(negrl("audit", str(source)))
+    assert "no finished run" in refused(negrl("audit", recipe(tmp_path)))
+
+
+def test_what_a_file_says_can_not_play_with_the_terminal(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"\x1b[2J\nnegrl: all is well": 1}) + "\n")
+    line = refused(negrl("verify", str(source), "--gold", "a", "--response", "b", "--out", str(tmp_path / "o.jsonl")))
+    assert r"\x1b[2J\nnegrl" in line and "\x1b" not in line
+
+
+def test_bench_has_its_commands() -> None:
+    shown = negrl("bench", "--help").stdout
+    assert all(name in shown for name in ("label-cost", "processbench", "verify"))

@@ -124,8 +124,10 @@ def text_value(value: Any, name: str, where: str) -> str:
     """
     if not isinstance(value, str):
         raise InputError(f"{where}: column '{name}' must be text, not {_kind(value)}")
-    if any("\ud800" <= c <= "\udfff" for c in value):
-        raise InputError(f"{where}: column '{name}' is not valid Unicode text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: column '{name}' is not valid Unicode text") from None
     return value
 
 

@@ -1,34 +1,43 @@
 """Is the answer right? `correct`, `incorrect` or `undecided` with its reason.
 
 A response is looked through for its answer (extract.py), and the answer compared with the gold one
-(equivalence.py). What can't be settled is undecided, which never becomes a negative. math-verify and
-sympy load when the first pair needs them, not before.
+(equivalence.py): cheap cases here, the others by math-verify in worker processes (pool.py). What can't
+be settled is undecided, which never becomes a negative. The processes start when the first pair needs
+them, not before.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from negrl.recipe import VerifySection
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
-from negrl.verify.equivalence import TIMEOUT, UNPARSABLE, equivalent
+from negrl.verify.equivalence import UNPARSABLE, Outcome, compare_math, compare_plain, formulas, settled
 from negrl.verify.extract import extract, gold_answer
+from negrl.verify.pool import Failure, shared_pool
+
+if TYPE_CHECKING:
+    from negrl.recipe import VerifySection
 
 NO_ANSWER, TRUNCATED = "no_answer", "truncated"
 _NO_ANSWER = Verdict(UNDECIDED, NO_ANSWER)
 _TRUNCATED = Verdict(UNDECIDED, TRUNCATED)
 _CACHE_ROWS, _CACHE_CHARS = 1 << 18, 1000
 
+Key = tuple[str, str, str]
+"""The gold column's text, the answer and the method that found it."""
+
 
 class Verifier:
     """Judges responses. Equivalence is worked out once per (gold, answer, method).
 
-    The deadline of a check works in the main thread only; see equivalence.py for what happens elsewhere.
+    May be used from any thread, and from several at once. The worker processes are shared with every
+    other verifier of the same `workers`, `timeout` and `memory_mb`.
     """
 
     def __init__(self, section: VerifySection):
         self.section = section
-        self._cache: dict[tuple[str, str, str], Verdict] = {}
+        self._cache: dict[Key, Verdict] = {}
 
     def verify(self, text: str, gold: str, finish_reason: str = "stop") -> Verdict:
         """The verdict on one response.
@@ -38,27 +47,50 @@ class Verifier:
             gold: the right answer, or a reference solution that marks it (boxed, ####, A:).
             finish_reason: "length" means cut off: undecided/truncated, whatever the text says.
         """
+        return self.verify_all([(text, gold, finish_reason)])[0]
+
+    def verify_all(self, items: Sequence[tuple[str, str, str]]) -> list[Verdict]:
+        """The verdicts on many responses, in order; the arguments of `verify` in tuples. Equal pairs are
+        compared once, and those that need math-verify keep all workers busy."""
+        found = [self._find(*item) for item in items]
+        known: dict[Key, Verdict] = {}
+        hard: dict[Key, tuple[str, str]] = {}
+        for key in found:
+            if isinstance(key, Verdict) or key in known or key in hard:
+                continue
+            if (verdict := self._cache.get(key)) is not None:
+                known[key] = verdict
+                continue
+            gold = gold_answer(key[0])
+            outcome = compare_plain(key[1], gold)
+            if outcome is None:
+                hard[key] = formulas(key[1], gold)
+            else:
+                known[key] = self._keep(key, outcome)
+        if hard:
+            pairs = list(dict.fromkeys(hard.values()))
+            results = dict(zip(pairs, shared_pool(self.section).map(compare_math, pairs), strict=True))
+            known.update((key, self._keep(key, settled(results[pair]))) for key, pair in hard.items())
+        return [key if isinstance(key, Verdict) else known[key] for key in found]
+
+    def _find(self, text: str, gold: str, finish_reason: str) -> Verdict | Key:
+        """What is to be compared, or the verdict where nothing is."""
         if finish_reason == "length":
             return _TRUNCATED
-        found = extract(text, self.section.extract)
-        if found is None:
-            return _NO_ANSWER
-        key = (gold, *found)
-        verdict = self._cache.get(key)
-        if verdict is None:
-            verdict = self._compare(*key)
-            # Off the main thread a timeout says nothing about the pair; huge answers do not come twice.
-            about_pair = verdict.reason != TIMEOUT or threading.current_thread() is threading.main_thread()
-            if about_pair and len(found[0]) <= _CACHE_CHARS:
-                if len(self._cache) >= _CACHE_ROWS:
-                    self._cache.clear()
-                self._cache[key] = verdict
-        return verdict
+        answer = extract(text, self.section.extract)
+        return _NO_ANSWER if answer is None else (gold, *answer)
 
-    def _compare(self, gold: str, answer: str, method: str) -> Verdict:
-        same, reason = equivalent(answer, gold_answer(gold), self.section.timeout)
+    def _keep(self, key: Key, outcome: Outcome) -> Verdict:
+        """The verdict that follows from an outcome, remembered."""
+        (_, answer, method), (same, reason) = key, outcome
         if method == "boxes" and same is False:
             same, reason = None, UNPARSABLE  # which of the boxes is meant? MATH's golds keep the last one only
         value = UNDECIDED if same is None else CORRECT if same else INCORRECT
         storable = answer.encode("utf-8", "replace").decode()  # JSON can carry half a surrogate pair
-        return Verdict(value, reason, storable, method)
+        verdict = Verdict(value, reason, storable, method)
+        # A crash may have come from outside; huge answers do not come twice.
+        if reason != Failure.CRASHED and len(answer) <= _CACHE_CHARS:
+            if len(self._cache) >= _CACHE_ROWS:
+                self._cache.clear()
+            self._cache[key] = verdict
+        return verdict

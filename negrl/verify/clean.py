@@ -15,12 +15,19 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-"),
         "\u00d7": r"\times ", "\u00b7": r"\cdot ", "\u22c5": r"\cdot ", "\u00f7": "/", "\u2044": "/",
         "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u2264": r"\le ", "\u2265": r"\ge ", "\u00b0": r"^\circ ",
-        "\u221a": r"\sqrt ", "\u222a": r"\cup ", "\u00b2": "^2", "\u00b3": "^3", "\u00b1": r"\pm ",
-        "\u2019": "'", "\uff05": "%", "€": "$", "£": "$", "¥": "$", "₹": "$",
+        "\u221a": r"\sqrt ", "\u222a": r"\cup ", "\u00b1": r"\pm ",
+        "\u2019": "'", "\u2236": ":", "\u2026": "...", "€": "$", "£": "$", "¥": "$", "₹": "$", "\u0307": "",
+        **{chr(0xFF10 + d): str(d) for d in range(10)}, "\uff05": "%", "\uff0c": ",", "\uff0e": ".", "\uff1a": ":",
+        **{char: rf"\frac{{{n}}}{{{d}}}" for char, n, d in (
+            ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5),
+            ("⅘", 4, 5), ("⅙", 1, 6), ("⅚", 5, 6), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8),
+        )},
     }
 )  # fmt: skip
+_SUPERSCRIPTS = re.compile("[⁻⁰¹⁴-⁹²³]+")
+_RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _WRAPPERS = re.compile(
-    r"\*\*(?P<a>[^*]+)\*\*|__(?P<b>[^_]+)__|`(?P<c>[^`]+)`|\$\$(?P<d>[^$]+)\$\$|\$(?P<e>[^$]+)\$"
+    r"\*(?:\*(?P<a>[^*]+)\*|(?P<n>[^*]+))\*|_(?:_(?P<b>[^_]+)_|(?P<o>[^_]+))_|`(?P<c>[^`]+)`|\$\$(?P<d>[^$]+)\$\$|\$(?P<e>[^$]+)\$"
     r"|\\\((?P<f>(?:(?!\\[()]).)+)\\\)|\\\[(?P<g>(?:(?!\\[\[\]]).)+)\\\]|\"(?P<h>[^\"]+)\"|\\displaystyle(?![a-zA-Z])(?P<i>.+)"
     r"|\\(?:boxed|fbox|textbf|mathbf|boldsymbol|bm|bf|emph|textit|mathit)\s*\{(?P<j>[^{}]*)\}"
     r"|\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<k>[^{}]*)\}|\{(?P<l>[^{}]*)\}|\((?P<m>[A-Z])\)"
@@ -29,6 +36,7 @@ _SPACING = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~")  # not the spac
 _DIGIT_SPACING = re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}(?!\d))")
 _SIZES = re.compile(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_EMPTY = re.compile(r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}")
 _TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[a-zA-Z]*\*?\}|\\[a-zA-Z]+")
 _BARE_FUNCTION = re.compile(
@@ -44,7 +52,7 @@ _SMALL_WORDS = frozenset(
 
 def clean(text: str) -> str:
     """The answer without what surrounds it. At most a few passes over the text."""
-    text = text.translate(_CHARACTERS).strip()
+    text = _SUPERSCRIPTS.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", text).translate(_CHARACTERS).strip()
     for _ in range(8):
         before = text
         text = text.strip().rstrip(".,;:").strip()
@@ -55,6 +63,7 @@ def clean(text: str) -> str:
     text = _DIGIT_SPACING.sub(",", text.replace(r"\!", "").replace("{,}", ","))
     text = text.replace(r"\$", "").replace(r"\%", "%").replace("$", "")
     text = _SIZES.sub("", _SPACING.sub(" ", text))
+    text = _EMPTY.sub(r"\\emptyset ", text)
     text = _FRACTIONS.sub(r"\\frac", text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
     text = _BARE_FUNCTION.sub(r"\\\1 ", text)

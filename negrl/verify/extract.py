@@ -18,9 +18,10 @@ _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\(
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
 _ANSWER_IS = re.compile(
-    r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b[ \t]*:?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
+    r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?:[ \t]*:)?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
 )
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\*([^*\n]+)\*\*", re.DOTALL)
+_JOINT = re.compile(r"\s*(?:,\s*(?:and|or)|,|and|or)\s+(?=[$\\*])")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+")
 _MAX_BOXES = 32
@@ -100,14 +101,20 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def answer_is(text: str) -> str | None:
-    """What the last "answer is ..." or "Answer: ..." says: the formula or bold text that follows at
+    """What the last "answer is ..." or "Answer: ..." says: the formulas or bold texts that follow at
     once, else the rest of the sentence."""
     last = _last(_ANSWER_IS, text)
     if last is None:
         return None
-    tail = text[last.end() : last.end() + _MAX_ANSWER].lstrip(" \t\n:*_")
-    if math := _MATH.match(tail):
-        return next(g for g in math.groups() if g is not None).strip() or None
+    tail = text[last.end() : last.end() + _MAX_ANSWER].lstrip(" \t\n:")
+    found: list[str] = []  # one formula, or several that are joined by "and", "or" or a comma
+    joint: re.Match[str] | None = _MATH.match(tail)
+    while joint and len(found) < _MAX_BOXES:
+        found.append(next(g for g in joint.groups() if g is not None).strip())
+        between = _JOINT.match(tail, joint.end())
+        joint = _MATH.match(tail, between.end()) if between else None
+    if found:
+        return ", ".join(filter(None, found)) or None
     end = _SENTENCE_END.search(tail)
     return tail[: end.start() if end else None].strip(" \t*_") or None
 

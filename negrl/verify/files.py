@@ -1,48 +1,78 @@
 """Verdicts for a file of responses: what `negrl verify FILE --gold KEY --response KEY --out OUT` does.
 
-JSON lines in, JSON lines out, either of them plain or .gz by its name. Each row keeps its columns and
-its place and gains `verdict`, `verdict_reason`, `answer` and `method`. A column of the file's own with
-such a name (GSM8K's gold is called `answer`) is kept as `input_<name>`; the columns of an earlier
-`negrl verify` are replaced. A row that can't be judged is undecided with reason `bad_row`.
+JSON lines or Parquet in and out, by their names, plain or .gz. Each row keeps its columns and its place
+and gains `verdict`, `verdict_reason`, `answer` and `method`. A column of the file's own with such a name
+(GSM8K's gold is called `answer`) is kept as `input_<name>`; the columns of an earlier `negrl verify` are
+replaced. A row that can't be judged is undecided with reason `bad_row`. Rows go through in batches: the
+file may be larger than memory.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
-import stat
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.problems.files import check_exists, column, gold_value, parse_object, raw_lines, text_value
+from negrl.problems.files import column, gold_value, text_value
 from negrl.recipe import VerifySection
 from negrl.records import UNDECIDED, Verdict
+from negrl.tables import Batch, Source, kind_of, open_sink, open_source
 from negrl.verify import Verifier
 
 BAD_ROW = "bad_row"
 COLUMNS = ("verdict", "verdict_reason", "answer", "method")
+Item = tuple[str, str, str]
+"""Response, gold, finish reason."""
 _BAD = Verdict(UNDECIDED, BAD_ROW)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The columns to read; dotted paths reach into objects. `finish_reason` says "length" where a response
+    was cut off."""
+
+    gold: str
+    response: str
+    finish_reason: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.gold, self.response) + ((self.finish_reason,) if self.finish_reason else ())
+
+    @property
+    def roots(self) -> set[str]:
+        """The columns that may hold them."""
+        return {*self.names, *(name.partition(".")[0] for name in self.names)}
 
 
 @dataclass(slots=True)
 class VerifySummary:
-    """`verdicts` and `reasons` count rows; `problems` are (line number, what is wrong with the row)."""
+    """`verdicts` and `reasons` count rows; `problems` are (line or row number, what is wrong with it), and
+    `where` says a number in words."""
 
+    where: Callable[[int], str]
     rows: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[int, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    """From the first row to the last written."""
+
+    def count(self, verdict: Verdict) -> None:
+        self.rows += 1
+        self.verdicts[verdict.value] += 1
+        if verdict.reason is not None:
+            self.reasons[verdict.reason] += 1
 
 
 def verify_file(
     path: str | Path,
-    gold: str,
-    response: str,
+    keys: Keys,
     out: str | Path,
     section: VerifySection,
     on_row: Callable[[], None] | None = None,
@@ -50,127 +80,135 @@ def verify_file(
     """Judge every row of a file and write them all, with the verdicts, to another.
 
     Args:
-        path: JSON lines, plain or .gz.
-        gold: column with the right answer; dotted paths reach into objects.
-        response: column with the text to judge.
+        path: JSON lines or Parquet, plain or .gz.
+        keys: where the gold answer and the response stand.
         out: written whole or not at all; replaced if it exists (a link stays a link to it).
         section: how to verify.
         on_row: called after each row.
 
     Raises:
-        InputError: the input is missing or empty, not one of its rows can be judged, its first row has no
-            such column, or `out` is the input file or no place to write to.
+        InputError: the input is missing or empty, not one of its rows can be judged, it has no such
+            columns, its rows do not fit in Parquet columns, or `out` is the input file or no place to write to.
     """
-    source = check_exists(path)
-    target = _target(out, source)
-    verifier, summary = Verifier(section), VerifySummary()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot make its folder: {error.strerror}") from None
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as raw:
-            if Path(out).suffix == ".gz":  # no name and no time in the header: the same rows give the same bytes
-                with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped:
-                    _write_rows(source, gold, response, zipped.write, verifier, summary, on_row)
-            else:
-                _write_rows(source, gold, response, raw.write, verifier, summary, on_row)
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    source = open_source(path)
+    check_columns(source, keys)
+    summary, started = VerifySummary(source.where), time.perf_counter()
+    # From Parquet to Parquet the columns pass through as Arrow; only those to read become Python objects.
+    columns = keys.roots if kind_of(out)[0] == "parquet" else None
+    with open_sink(out, source, kept_names, COLUMNS) as sink:
+        for batch, verdicts in judged(source, keys, section, summary, columns):
+            added: dict[str, list[str | None]] = {
+                "verdict": [v.value for v in verdicts],
+                "verdict_reason": [v.reason for v in verdicts],
+                "answer": [v.answer for v in verdicts],
+                "method": [v.method for v in verdicts],
+            }
+            sink.write(batch, added)
+            for _ in verdicts if on_row is not None else ():
+                on_row()  # type: ignore[misc]
+        summary.seconds = time.perf_counter() - started
     return summary
 
 
-def _target(out: str | Path, source: Path) -> Path:
-    """The file to put in place, behind any links: the rename would replace whatever bears the name."""
-    given = Path(out)
-    try:
-        mode = given.stat().st_mode
-    except FileNotFoundError:
-        return given.resolve()
-    except OSError as error:  # links in a circle, a folder that may not be looked into
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{out}: is a folder, expected a file name to write to")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{out}: is a device, pipe or socket, expected a file name to write to")
-    if given.samefile(source):
-        raise InputError(f"{out}: is the input file; give another --out")
-    return given.resolve()
+def judged(
+    source: Source, keys: Keys, section: VerifySection, summary: VerifySummary, columns: set[str] | None = None
+) -> Iterator[tuple[Batch, list[Verdict]]]:
+    """The file's batches with a verdict for each row; `summary` counts along.
 
+    Args:
+        columns: of Parquet, those that the rows should hold; None for all.
 
-def _write_rows(
-    source: Path,
-    gold: str,
-    response: str,
-    write: Callable[[bytes], object],
-    verifier: Verifier,
-    summary: VerifySummary,
-    on_row: Callable[[], None] | None,
-) -> None:
-    first = True  # the first usable row tells whether the columns exist at all
-    for line, text in raw_lines(source):
-        where = f"{source}:{line}"
-        try:
-            row = parse_object(text)
-        except ValueError as error:
-            row, verdict = {"raw": text.decode("utf-8", "replace")}, _BAD
-            summary.problems.append((line, str(error)))
-        else:
-            if first:
-                _check_columns(row, gold, response, where)
-                first = False
-            row, verdict = _judge(row, gold, response, where, verifier, summary, line)
-        added = dict(zip(COLUMNS, (verdict.value, verdict.reason, verdict.answer, verdict.method), strict=True))
-        write(_encode({**row, **added}))
-        summary.rows += 1
-        summary.verdicts[verdict.value] += 1
-        if verdict.reason is not None:
-            summary.reasons[verdict.reason] += 1
-        if on_row is not None:
-            on_row()
+    Raises:
+        InputError: at the end, when there was no row, or none that could be judged.
+    """
+    verifier = Verifier(section)
+    for batch in source.batches(columns):
+        items = list(readable(batch, source, keys, summary.problems))
+        found = iter(verifier.verify_all([item for item in items if item is not None]))
+        verdicts = [_BAD if item is None else next(found) for item in items]
+        for verdict in verdicts:
+            summary.count(verdict)
+        yield batch, verdicts
     if not summary.rows:
-        raise InputError(f"no rows in {source}")
+        raise InputError(f"no rows in {source.path}")
     if summary.reasons[BAD_ROW] == summary.rows:
-        line, problem = summary.problems[0]
-        wanted = f"'{gold}' and '{response}' to judge"
-        raise InputError(f"{source}: no line is a JSON object with {wanted} (line {line}: {problem})")
+        number, problem = summary.problems[0]
+        lacking = "row has" if source.kind == "parquet" else "line is a JSON object with"
+        wanted = f"'{keys.gold}' and '{keys.response}' to judge"
+        raise InputError(f"{source.path}: no {lacking} {wanted} ({source.unit} {number}: {problem})")
 
 
-def _judge(
-    row: dict[str, Any], gold: str, response: str, where: str, verifier: Verifier, summary: VerifySummary, line: int
-) -> tuple[dict[str, Any], Verdict]:
-    """The row as it is kept, and its verdict."""
-    try:
-        right = gold_value(column(row, gold, where), gold, where)
-        verdict = verifier.verify(text_value(column(row, response, where), response, where), right)
-    except InputError as error:
-        summary.problems.append((line, str(error).removeprefix(f"{where}: ")))
-        verdict = _BAD
-    if _verified_before(row):
-        return {k: v for k, v in row.items() if k not in COLUMNS}, verdict
-    return {f"input_{k}" if k in COLUMNS else k: v for k, v in row.items()}, verdict
+def readable(batch: Batch, source: Source, keys: Keys, problems: list[tuple[int, str]]) -> Iterator[Item | None]:
+    """What to judge in each row of a batch; None for a bad row, whose fault is appended to `problems`."""
+    for number, row, problem in zip(batch.numbers, batch.rows, batch.problems, strict=True):
+        where = source.where(number)
+        if problem is None:
+            try:
+                yield read_item(row, keys, where)
+                continue
+            except InputError as error:
+                problem = str(error).removeprefix(f"{where}: ")
+        problems.append((number, problem))
+        yield None
 
 
-def _check_columns(row: dict[str, Any], gold: str, response: str, where: str) -> None:
-    for name in (gold, response):
+def read_item(row: dict[str, Any], keys: Keys, where: str) -> Item:
+    """Response, gold and finish reason of a row.
+
+    Raises:
+        InputError: one of them is missing or of the wrong kind.
+    """
+    gold = column(row, keys.gold, where)
+    right = gold_value(format(gold, "f") if isinstance(gold, Decimal) else gold, keys.gold, where)
+    text = text_value(column(row, keys.response, where), keys.response, where)
+    finish = column(row, keys.finish_reason, where) if keys.finish_reason else None
+    return text, right, "stop" if finish is None else text_value(finish, keys.finish_reason or "", where)
+
+
+def check_columns(source: Source, keys: Keys) -> bool:
+    """Are the columns there? In JSON lines the first usable row tells.
+
+    Returns:
+        Whether the file was written by `negrl verify`.
+
+    Raises:
+        InputError: a column is missing, or is one that an earlier `negrl verify` wrote.
+    """
+    row, where = source.columns(), str(source.path)
+    if row is None:
+        row, where = _first_row(source)
+    if row is None:
+        return False
+    for name in keys.names:
         column(row, name, where)
-        if _verified_before(row) and name in COLUMNS:
+        if verified_before(row) and name in COLUMNS:
             own = f" (the file's own is 'input_{name}')" if f"input_{name}" in row else ""
             raise InputError(f"{where}: column '{name}' was written by an earlier negrl verify{own}")
+    return verified_before(row)
 
 
-def _verified_before(row: dict[str, Any]) -> bool:
-    return all(name in row for name in COLUMNS)
+def _first_row(source: Source) -> tuple[dict[str, Any] | None, str]:
+    for batch in source.batches():
+        for number, row, problem in zip(batch.numbers, batch.rows, batch.problems, strict=True):
+            if problem is None:
+                return row, source.where(number)
+    return None, ""
 
 
-def _encode(row: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair: keep it as the escape that it came as
-        return json.dumps(row).encode() + b"\n"
+def verified_before(names: Iterable[str]) -> bool:
+    """Are these the column names of a row that `negrl verify` wrote?"""
+    return set(COLUMNS) <= set(names)
+
+
+def kept_names(names: Iterable[str]) -> dict[str, str]:
+    """Under which names a row's columns stand beside the new ones; those of an earlier verify are dropped."""
+    own = list(names)
+    if verified_before(own):
+        return {name: name for name in own if name not in COLUMNS}
+    kept = {}
+    for name in own:
+        new = f"input_{name}" if name in COLUMNS else name
+        while new != name and new in own:  # the file has an input_answer beside its answer
+            new = f"input_{new}"
+        kept[name] = new
+    return kept

@@ -1,5 +1,6 @@
 r"""Plain numbers, read exactly: 42, -3.50, 1,234,567, 3/4, \frac{3}{4}, 2 1/2, 1.2e5, 3 \times 10^4,
-12%, and any of them with a unit after it (18 dollars, 5\text{ cm}^2, 9 (apples), 90^\circ)."""
+0.\overline{3}, 12%, twelve, 1.8 million, and any of them with a unit after it (18 dollars,
+5\text{ cm}^2, 9 (apples), 90^\circ). Numbers in another base (1011_2) are read apart."""
 
 from __future__ import annotations
 
@@ -7,16 +8,35 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from negrl.verify.spelled import SMALL, TENS, in_digits
+
 _PLAIN = re.compile(r"(?:\\?\$)?([+-]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?)")
 _DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _NUMBER = re.compile(
     rf"(?P<sign>[+-]?)\s*(?:"
-    rf"(?P<whole>[0-9]+)(?:\s+|\s*(?=\\))(?:\\frac\s*\{{(?P<mn>[0-9]+)\}}\s*\{{(?P<md>[0-9]+)\}}|(?P<pn>[0-9]+)/(?P<pd>[0-9]+))"
+    rf"(?P<whole>[0-9]+)(?:\s+|\s*(?=\\))(?:\\frac\s*(?:\{{(?P<mn>[0-9]+)\}}|(?P<mi>[0-9]))\s*(?:\{{(?P<md>[0-9]+)\}}|(?P<mj>[0-9]))|(?P<pn>[0-9]+)/(?P<pd>[0-9]+))"
     rf"|\\frac\s*(?:\{{(?P<ln>-?{_DECIMAL})\}}|(?P<sn>[0-9]))\s*(?:\{{(?P<ld>{_DECIMAL})\}}|(?P<sd>[0-9]))"
     rf"|(?P<n>{_DECIMAL})(?:\s*/\s*(?P<d>{_DECIMAL})"
     rf"|[eE](?P<e>[+-]?[0-9]{{1,3}})|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<p>[+-]?[0-9]{{1,3}})\s*\}}|(?P<q>[0-9])))?"
     rf")(?P<rest>.*)",
     re.DOTALL,
+)
+_REPEATING = re.compile(
+    r"(?P<sign>[+-]?)(?P<n>[0-9]{0,15})\.(?P<f>[0-9]{0,15})\\(?:overline|bar)\s*(?:\{(?P<r>[0-9]{1,15})\}|(?P<s>[0-9]))"
+    r"(?P<rest>.*)",
+    re.DOTALL,
+)
+_BASED = re.compile(
+    r"\(?([+-]?)([0-9A-Z]{1,60})\s*_\s*(?:([0-9])|\{\s*([0-9]{1,2})\s*\}|\{\s*(?:\\\w+\s*\{)?\s*([a-z]{3,8})\s*\}{1,2})\)?"
+)
+_SCALES = {
+    "dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+}  # fmt: skip
+_SCALED = re.compile(
+    r"\s*(?:(?P<word>{0})s?\b|\\(?:text|mathrm|textrm|mbox)\s*\{{\s*(?P<text>{0})s?\b(?P<unit>[^{{}}]*)\}})(?P<rest>.*)".format(
+        "|".join(_SCALES)
+    ),
+    re.DOTALL | re.IGNORECASE,
 )
 _UNIT = re.compile(
     r"\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<text>[A-Za-z][A-Za-z .]*)\}|\((?P<paren>[A-Za-z][A-Za-z ]*)\)"
@@ -32,7 +52,7 @@ _NOT_UNITS = frozenset(
         "double triple squared cubed pi sqrt sin cos tan cot log ln exp mod choose factorial or and to plus minus "
         "times over by base percent less than not if is are either approximately about infinity remainder k m bn",
     )
-)
+) | {*SMALL, *TENS}
 MAX_DIGITS = 300
 
 
@@ -41,6 +61,8 @@ class Quantity:
     value: Fraction
     percent: bool = False
     unit: str = ""
+    scale: int = 1
+    """What a word like "million" multiplied the number by; part of `value` already."""
 
 
 def plain(text: str) -> Fraction | None:
@@ -56,6 +78,24 @@ def parse(text: str) -> Quantity | None:
     """A cleaned text as a quantity, or None when it is not a plain number."""
     if len(text) > 2 * MAX_DIGITS:
         return None
+    if text[:1].isalpha():
+        text = in_digits(text)
+    read = _repeating(text) if "\\" in text and (r"\overline" in text or r"\bar" in text) else _written(text)
+    if read is None:
+        return None
+    value, rest = read
+    percent, scale = False, 1
+    if found := _SCALED.fullmatch(rest):
+        scale = _SCALES[(found["word"] or found["text"]).lower()]
+        rest = (rf"\text{{{found['unit']}}}" if (found["unit"] or "").strip() else "") + found["rest"]
+    elif found := re.match(r"\s*(?:%|percent\b|\\(?:text|mathrm)\s*\{\s*percent\s*\})", rest):
+        rest, percent = rest[found.end() :], True
+    unit = _unit(rest)
+    return None if unit is None else Quantity(value * scale, percent, unit, scale)
+
+
+def _written(text: str) -> tuple[Fraction, str] | None:
+    """The number in digits at the start of a text, and what follows it."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
@@ -63,7 +103,7 @@ def parse(text: str) -> Quantity | None:
     if any(v and sum(c.isdigit() for c in v) > MAX_DIGITS for k, v in part.items() if k != "rest"):
         return None
     if part["whole"]:
-        over, under = part["mn"] or part["pn"], part["md"] or part["pd"]
+        over, under = part["mn"] or part["mi"] or part["pn"], part["md"] or part["mj"] or part["pd"]
         value = _ratio(over, under)
         value = None if value is None else int(part["whole"]) + value
     elif part["ln"] or part["sn"]:
@@ -74,26 +114,54 @@ def parse(text: str) -> Quantity | None:
         value = None if value is None else value * Fraction(10) ** exponent
     if value is None:
         return None
-    if part["sign"] == "-":
-        value = -value
-    rest, percent = part["rest"], False
-    if found := re.match(r"\s*(?:%|percent\b)", rest):
-        rest, percent = rest[found.end() :], True
-    unit = _unit(rest)
-    return None if unit is None else Quantity(value, percent, unit)
+    return -value if part["sign"] == "-" else value, part["rest"]
+
+
+def _repeating(text: str) -> tuple[Fraction, str] | None:
+    """The same for a decimal with a bar over the digits that repeat."""
+    match = _REPEATING.fullmatch(text)
+    if match is None:
+        return None
+    digits, again = match["f"], match["r"] or match["s"]
+    value = Fraction(int((match["n"] or "0") + digits), 10 ** len(digits))
+    value += Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(digits))
+    return -value if match["sign"] == "-" else value, match["rest"]
+
+
+def based(text: str) -> tuple[str, int, int | None] | None:
+    r"""A cleaned number with its base (1011_2, 2E_{16}): digits, base, and the value, which is None
+    when the base has no such digits. None when the text is nothing of the kind."""
+    match = _BASED.fullmatch(text)
+    if match is None or not re.search("[0-9]", match[2]):
+        return None
+    word = match[5]
+    base = int(match[3] or match[4] or 0) if word is None else SMALL.get(word, 0)
+    digits = match[1].strip("+") + (match[2].lstrip("0") or "0")
+    try:
+        return digits, base, int(digits, base) if base > 1 else None
+    except ValueError:
+        return digits, base, None
 
 
 def formula(text: str) -> str:
-    """A cleaned text as a LaTeX parser should see it: without its unit, and without an exponent
-    letter (it reads 1.2e5 as 1.2 times e times 5)."""
+    """A cleaned text as a LaTeX parser should see it: without its unit, and a plain number in its
+    simplest form (the parser reads 1.2e5 as 1.2 times e times 5, -1 1/2 as -1 times 1/2)."""
     quantity = parse(text)
     if quantity is None:
         return text[: len(text) - len(_trailing(text))].strip()
-    if not (quantity.unit or re.search(r"[0-9.][eE]", text)):
-        return text
     sign, value = "-" if quantity.value < 0 else "", abs(quantity.value)
-    number = str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    number = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    if value.denominator == 1:
+        number = str(value.numerator)
+    elif "." in text and (places := _places(value.denominator)):  # rounded perhaps: compared as a decimal
+        whole, part = divmod(value.numerator * (10**places // value.denominator), 10**places)
+        number = f"{whole}.{part:0{places}d}"
     return sign + number + (r"\%" if quantity.percent else "")
+
+
+def _places(denominator: int) -> int | None:
+    """Decimal places of a fraction in lowest terms; None when they never end."""
+    return next((n for n in range(MAX_DIGITS) if 10**n % denominator == 0), None)
 
 
 def unit_of(text: str) -> str:

@@ -1,17 +1,12 @@
-"""Answer against gold: hand-made tables, the two ways against each other, the deadline."""
+"""Answer against gold: hand-made tables. Wrong verdicts that were seen or looked for are all in here."""
 
-import random
-import signal
 import sys
-import threading
-import time
-from fractions import Fraction
+from collections.abc import Iterator
 
 import pytest
 
-from negrl.verify import numbers
-from negrl.verify.clean import clean
-from negrl.verify.equivalence import compare_math, compare_plain, equivalent
+from negrl.verify.equivalence import compare_plain, equivalent
+from negrl.verify.pool import Pool
 
 YES, NO, UNPARSABLE, GOLD = (True, None), (False, None), (None, "unparsable"), (None, "gold_unparsable")
 
@@ -71,12 +66,58 @@ PLAIN = [  # settled without sympy
     ("", "5", UNPARSABLE),
     ("5", " ", GOLD),
     ("5", "see the picture 5 above", GOLD),
-    (r"\operatorname{zeros}(12000,12000)", "42", UNPARSABLE),  # would take gigabytes while parsing
     ("1e999999999", "42", UNPARSABLE),
     ("(" * 41 + "x" + ")" * 41, "42", UNPARSABLE),
     ("x+" * 500 + "x", "42", UNPARSABLE),
     ("4\x002", "42", UNPARSABLE),
     ("\u202e42", "42", UNPARSABLE),
+    # issue 3, point 4, and its kind
+    ("*73*", "73", YES),
+    ("_73_", "73", YES),
+    (r"\$1.50", "1.5", YES),
+    ("-$5", "-5", YES),
+    ("€10", "10", YES),
+    ("+7", "-7", NO),
+    ("11_2", "11", UNPARSABLE),  # the base left out: the question says whether that will do
+    ("11_2", "11_3", NO),
+    ("11_2", "11_{2}", YES),
+    (r"1011_{\text{two}}", "1011_2", YES),
+    ("1011_2", "1012", NO),
+    ("11_2", "3", UNPARSABLE),  # the value, in another base
+    ("9_2", "9", UNPARSABLE),
+    ("5_2 + 1", "6", UNPARSABLE),
+    ("2E_{16}", "2E_{16}", YES),
+    ("twelve", "12", YES),
+    (r"\text{twelve}", "12", YES),
+    ("twelve", "13", NO),
+    ("twelve", "eleven", NO),
+    ("twenty-five apples", "25", YES),
+    ("one hundred and five", "105", YES),
+    ("one two three", "123", UNPARSABLE),
+    ("two and a half", "2.5", UNPARSABLE),
+    ("one half", "1/2", UNPARSABLE),
+    ("1.8 million", "1800000", YES),
+    ("1800000", "1.8 million", YES),
+    (r"\$1.8 \text{ million}", "1,800,000", YES),
+    ("1.8 million", "1.8", UNPARSABLE),  # the question may ask for millions
+    ("1.8 million", "1900000", NO),
+    ("two dozen eggs", "24", YES),
+    ("10 thousand", "10,000", YES),
+    ("five percent", "5%", YES),
+    (r"5\text{ percent}", "0.05", YES),
+    (r"0.\overline{3}", "1/3", YES),
+    (r"0.1\overline{6}", r"\frac16", YES),
+    (r"0.\overline{3}", "0.3", NO),
+    ("0.333...", "1/3", UNPARSABLE),
+    (r"3.14159\ldots", r"\pi", UNPARSABLE),
+    (r"16\frac{2}{3}\%", r"\frac{1}{6}", YES),
+    (r"5\tfrac12", "5.5", YES),
+    ("3½", "3.5", YES),
+    ("１２", "12", YES),
+    (r"\varnothing", r"\emptyset", YES),
+    ("Monday", "Mon", UNPARSABLE),
+    ("yes", "True", UNPARSABLE),
+    (r"\frac{\pi}{2}", r"90^\circ", UNPARSABLE),
     ("4\u200b2", "42", YES),
     ("\ud800 42", "42", UNPARSABLE),
 ]
@@ -97,10 +138,50 @@ MATH = [
     (r"7\sqrt{3}", r"8\sqrt{3} \text{ inches}", NO),
     ("[1,2)", "(1,2)", NO),
     ("5x", "5", NO),
+    ("5", "x=5", YES),
+    ("x=5", "6", NO),
+    (r"x = 5 \text{ cm}", "5", YES),
+    ("y=5", "x=5", NO),
+    ("11", r"\sqrt{121}", YES),
+    ("(1,2)", "(2,1)", NO),
+    (r"\{1,2\}", r"\{2,1\}", YES),
+    ("(x,y)=(2,3)", "(2,3)", YES),
+    ("x<3", r"(-\infty,3)", YES),
+    (r"(-\infty,3)", "x<3", YES),
+    (r"x \ge 5", r"(5,\infty)", NO),
+    ("1<x<2", "(1,2)", YES),
+    (r"x \neq 3", r"(-\infty,3)\cup(3,\infty)", UNPARSABLE),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "(1,2)", UNPARSABLE),
+    ("5:30", "5.5", UNPARSABLE),
+    ("3:4", r"\frac{3}{4}", YES),
+    ("1:2:3", "2:4:6", UNPARSABLE),
+    (r"5 \pmod 7", "5", UNPARSABLE),
+    ("5!!", "15", UNPARSABLE),
+    ("12,34", "1234", UNPARSABLE),
+    ("3,5", "3.5", UNPARSABLE),
+    ("1.000.000", "1000000", UNPARSABLE),
+    ("2.5k", "2500", UNPARSABLE),
+    ("7^{th}", "7", UNPARSABLE),
+    (r"e^{i\pi}", "-1", UNPARSABLE),
+    (r"\tan 45^\circ", "1", UNPARSABLE),
+    ("1/2x", r"\frac{x}{2}", UNPARSABLE),
+    (r"(A)", r"\textbf{(A) }12", UNPARSABLE),
+    (r"\pm 2", "2, -2", YES),
+    (r"\pm 2", "2", NO),
+    ("2", "2, -2", NO),
+    ("4²", "16", YES),
+    ("10¹²", "1000000000000", YES),
     ("B", "C", NO),
     (r"\frac{", "x", UNPARSABLE),
     ("x", r"\frac{", GOLD),
 ]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    pool.close()
 
 
 @pytest.mark.parametrize(("answer", "gold", "want"), PLAIN)
@@ -109,9 +190,9 @@ def test_plain_way(answer: str, gold: str, want: tuple) -> None:
 
 
 @pytest.mark.parametrize(("answer", "gold", "want"), MATH)
-def test_math_way(answer: str, gold: str, want: tuple) -> None:
+def test_math_way(answer: str, gold: str, want: tuple, pool: Pool) -> None:
     assert compare_plain(answer, gold) is None
-    assert equivalent(answer, gold) == want
+    assert equivalent(answer, gold, pool) == want
 
 
 def test_plain_way_needs_no_sympy() -> None:
@@ -125,54 +206,3 @@ def test_plain_way_needs_no_sympy() -> None:
         "assert not {'sympy', 'math_verify', 'torch'} & set(sys.modules), 'heavy import'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_both_ways_agree_on_random_numbers() -> None:
-    rng = random.Random(7)
-
-    def write(value: Fraction) -> str:
-        forms = [f"{float(value):.8f}", rf"\frac{{{value.numerator}}}{{{value.denominator}}}"]
-        forms.append(f"{value.numerator}/{value.denominator}")
-        if value.denominator == 1:
-            n = value.numerator
-            forms += [str(n), f"{n:,}", f"{n}.0", rf"{n}\text{{ cm}}", rf"{n}^\circ", rf"\${n}", f"{n}e0"]
-        return rng.choice(forms)
-
-    settled = 0
-    for _ in range(400):
-        value = Fraction(rng.randint(-3000, 3000), rng.choice([1, 1, 2, 4, 5, 3, 7]))
-        other = value if rng.random() < 0.5 else value + Fraction(rng.randint(-3, 3), rng.choice([1, 10]))
-        answer, gold = write(value), write(other)
-        plain = compare_plain(answer, gold)
-        if plain is None or plain[0] is None:
-            continue
-        settled += 1
-        assert plain == compare_math(numbers.formula(clean(answer)), numbers.formula(clean(gold))), (answer, gold)
-    assert settled > 300
-
-
-def test_deadline_gives_timeout_and_keeps_the_outer_timer() -> None:
-    before = signal.getsignal(signal.SIGALRM)
-    fired = []
-    signal.signal(signal.SIGALRM, lambda *_: fired.append(1))
-    signal.setitimer(signal.ITIMER_REAL, 30)
-    try:
-        assert equivalent("9^{9^{9^{9}}}", "7", timeout=0.3) == (None, "timeout")
-        left, _ = signal.getitimer(signal.ITIMER_REAL)
-        assert 0 < left < 30
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        end = time.monotonic() + 5
-        while not fired and time.monotonic() < end:
-            time.sleep(0.01)
-        assert fired, "the outer handler is back in its place"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_off_the_main_thread_it_is_undecided_rather_than_unprotected() -> None:
-    got = []
-    thread = threading.Thread(target=lambda: got.extend([equivalent("2+3", "5"), equivalent("5.0", "5")]))
-    thread.start()
-    thread.join()
-    assert got == [(None, "timeout"), YES]

@@ -1,6 +1,5 @@
 """The verifier: three values, cache, hostile text, and agreement with real labels."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from negrl.problems.files import read_rows
 from negrl.recipe import VerifySection
 from negrl.records import Verdict
 from negrl.verify import Verifier
+from negrl.verify.pool import Pool
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 COLUMNS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -54,47 +54,28 @@ def test_chain_world() -> None:
 
 
 def test_a_pair_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    real = verify_room.equivalent
-    monkeypatch.setattr(verify_room, "equivalent", lambda *a: calls.append(a[:2]) or real(*a))
+    calls, sent = [], []
+    plain, pool_map = verify_room.compare_plain, Pool.map
+    monkeypatch.setattr(verify_room, "compare_plain", lambda *pair: calls.append(pair) or plain(*pair))
+    monkeypatch.setattr(Pool, "map", lambda self, f, pairs: sent.extend(pairs) or pool_map(self, f, pairs))
     verifier = Verifier(VerifySection())
-    for text in (r"\boxed{5}", r"other words \boxed{5}", r"\boxed{6}"):
+    for text in (r"\boxed{5}", r"other words \boxed{5}", r"\boxed{6}", r"\boxed{2+3}"):
         for gold in ("5", "5", "7"):
             verifier.verify(text, gold)
-    assert sorted(calls) == [("5", "5"), ("5", "7"), ("6", "5"), ("6", "7")]
+    assert sorted(calls) == [("2+3", "5"), ("2+3", "7"), ("5", "5"), ("5", "7"), ("6", "5"), ("6", "7")]
+    assert sent == [("2+3", "5"), ("2+3", "7")]
 
 
-HOSTILE = {
-    "power tower": r"\boxed{9^{9^{9^{9^{9}}}}}",
-    "factorial tower": r"\boxed{((9!)!)!}",
-    "huge exponent": r"\boxed{1e999999999}",
-    "1e5 nested braces": r"\boxed{" + "{" * 100_000 + "1" + "}" * 100_000 + "}",
-    "1e5 unclosed boxes": r"\boxed{" * 100_000,
-    "1e5 joined boxes": r"\boxed{1}, \boxed{2}, " * 50_000,
-    "1e6 letters": r"\boxed{" + "a" * 1_000_000 + "}",
-    "1e6 digits": r"\boxed{" + "7" * 1_000_000 + "}",
-    "deep fractions": r"\boxed{" + r"\frac{1}{" * 900 + "1" + "}" * 900 + "}",
-    "12000 x 12000 matrix": r"\boxed{\operatorname{zeros}(12000,12000)}",
-    "null byte": "\\boxed{4\x002}",
-    "half a surrogate pair": "\\boxed{\ud800 42}",
-    "right-to-left override": "\\boxed{\u202e42}",
-    "python": r"\boxed{__import__('os').system('touch PWNED')}",
-    "sum": r"\boxed{\sum_{n=1}^{10^{12}} \frac{1}{n^{n}}}",
-    "1e5 thinks": "<think>" * 100_000 + r"\boxed{42}",
-    "1e5 answers": "the answer is " * 100_000,
-    "1e6 blanks": "answer is" + " " * 1_000_000,
-}
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_undecided_in_bounded_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for method in ("auto", "last_number", "chain"):
-        verdict = Verifier(VerifySection(extract=method, timeout=0.5)).verify(HOSTILE[name], "43")
-        json.dumps(verdict.answer, ensure_ascii=False).encode()  # can be stored
-        assert verdict.value == "undecided" or method == "last_number"
-    assert not list(tmp_path.iterdir())
+def test_verify_all_gives_what_verify_gives_in_order() -> None:
+    answers = ("5", "2+3", r"\sqrt{25}", "6", "the tall one", r"9^{9^{9^{9}}}", r"\frac{10}{2}")
+    items = [(rf"\boxed{{{a}}}", gold, "stop") for a in answers for gold in ("5", "6", "2+3")] * 2
+    items += [("no box", "5", "stop"), (r"\boxed{5}", "5", "length")]
+    section = VerifySection(timeout=2, workers=2)
+    together = Verifier(section).verify_all(items)
+    single = Verifier(section)
+    assert together == [single.verify(*item) for item in items]
+    assert {v.reason for v in together} == {None, "unparsable", "timeout", "no_answer", "truncated"}
+    assert together[0].value == together[3].value == "correct"
 
 
 @pytest.mark.parametrize("extract", ["answer_line", "auto"])

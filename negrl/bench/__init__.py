@@ -1,0 +1,1 @@
+"""What the labels cost and how good they are, measured: one module per `negrl bench` command."""

@@ -1,0 +1,1 @@
+"""The commands beside `negrl run`. They parse and call; each imports what it needs when it is called."""

@@ -1,0 +1,45 @@
+"""`negrl bench`: what things cost, and how good they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure labels and verdicts: cost and quality.")
+
+
+@bench.command("label-cost")
+def label_cost(
+    recipe: Annotated[Path, typer.Argument(help="A recipe YAML.")] = Path("recipes/bench/label-cost.yaml"),
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and OUT.png.")] = Path("docs/results/label-cost"),
+) -> None:
+    """Generated tokens per trace against the error of the step labels, for every labeler."""
+    from negrl.bench.label_cost import main
+
+    main(recipe, overrides or [], out)
+
+
+@bench.command()
+def processbench(
+    files: Annotated[list[Path], typer.Argument(help="ProcessBench files, plain or .gz.", show_default=False)],
+    labeler: Annotated[str, typer.Option(help="Which labeler finds the first wrong step.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file, too.")] = None,
+) -> None:
+    """ProcessBench's own metric for a labeler: accuracy on wrong and on right solutions, harmonic mean."""
+    from negrl.bench.processbench import main
+
+    main(files, labeler, out)
+
+
+@bench.command("verify")
+def verify_speed(
+    data: Annotated[Path, typer.Option(help="Folder with the data files.")] = Path("../shared/data"),
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/verify"),
+) -> None:
+    """Verdicts per second and agreement, side by side with math-verify alone."""
+    from negrl.bench.verify_speed import main
+
+    main(data, out)

@@ -1,0 +1,238 @@
+"""A pool of worker processes that can be killed: for work that may hang, eat all memory or crash.
+
+Every item has a wall-clock limit and a memory limit. An item that breaches one yields a Failure and its
+worker is replaced; the other items get their results. Nothing runs in the program itself but one thread
+that reads answers, so it works the same from any thread, inside a coroutine, in a daemon process, in a
+test runner's worker and under Ray. The processes are guard.py's; they end when the program does, however
+it ends. The time that they take to start is not counted against any item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import itertools
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from negrl.recipe import VerifySection
+
+T = TypeVar("T")
+
+_BATCH = 16
+"""Items that travel together at most."""
+_AHEAD = 64
+"""Items per worker that are on their way before the first answer is read."""
+_START = 300.0
+"""Seconds for the processes to start, on a machine that does much else."""
+_WARNINGS = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""It reports semaphores that a killed guard left behind, and removes them."""
+_COMMAND = "from negrl.verify.guard import main; main()"
+
+
+class Failure(enum.StrEnum):
+    """Why an item has no result."""
+
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASHED = "crashed"
+
+
+class Pool:
+    """Worker processes; started by the first `map` or `run`, and again after `close` or a fork."""
+
+    def __init__(self, workers: int = 1, timeout: float = 5.0, memory_mb: int = 1024):
+        """
+        Args:
+            workers: processes.
+            timeout: wall-clock seconds for one item.
+            memory_mb: megabytes (2**20 bytes) that one worker may take beyond what it has after its imports.
+        """
+        self.workers, self.timeout, self.memory_mb = workers, timeout, memory_mb
+        self._lock = threading.Lock()
+        self._guard: _Guard | None = None
+        _pools.add(self)
+
+    def map(self, function: Callable[..., T], items: Iterable[tuple[Any, ...]]) -> Iterator[T | Failure]:
+        """`function(*item)` for every item, in order, on all workers.
+
+        Args:
+            function: found by its module and name; not one of the main script's.
+            items: tuples of plain values (str, bool, None, numbers).
+
+        Raises:
+            RuntimeError: the function raised (its traceback is in the message), or no worker can start.
+        """
+        jobs = (pickle.dumps((function, tuple(item))) for item in items)
+        ahead = _AHEAD * self.workers
+        waiting: deque[tuple[bytes, Future[Any]]] = deque()
+        fresh = list(itertools.islice(jobs, ahead))
+        try:
+            while fresh or waiting:
+                size = max(1, min(_BATCH, len(fresh) // (2 * self.workers)))
+                for start in range(0, len(fresh), size):
+                    batch = fresh[start : start + size]
+                    waiting.extend(zip(batch, self._submit(batch), strict=True))
+                while len(waiting) > ahead // 2 or (waiting and not fresh):
+                    yield self._settle(*waiting.popleft())
+                fresh = list(itertools.islice(jobs, ahead - len(waiting)))
+        except KeyboardInterrupt:  # nobody waits for the rest
+            self.close()
+            raise
+
+    def run(self, function: Callable[..., T], *args: Any) -> T | Failure:
+        """`function(*args)` in a worker; see `map`."""
+        return next(self.map(function, [args]))
+
+    def close(self) -> None:
+        """End the processes. Safe to call twice."""
+        with self._lock:
+            guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.close()
+
+    def _submit(self, jobs: list[bytes]) -> list[Future[Any]]:
+        with self._lock:
+            if self._guard is None or self._guard.gone:
+                if self._guard is not None:
+                    self._guard.close()
+                self._guard = _Guard(self.workers, self.timeout, self.memory_mb)
+                weakref.finalize(self, self._guard.close)  # also when the interpreter exits
+            guard = self._guard
+        return guard.submit(jobs)
+
+    def _settle(self, job: bytes, future: Future[Any]) -> Any:
+        for _ in range(2):
+            try:
+                kind, value = future.result()
+            except _GuardGoneError:
+                [future] = self._submit([job])
+                continue
+            if kind == "error":
+                raise RuntimeError(f"the function failed in its worker process:\n{value}")
+            return Failure(value) if kind == "failure" else value
+        return Failure.CRASHED  # it was there each time that the guard went down
+
+
+class _GuardGoneError(Exception):
+    """The guard process ended before it answered."""
+
+
+class _Guard:
+    """A running guard process and the answers that it owes."""
+
+    def __init__(self, workers: int, timeout: float, memory_mb: int):
+        from multiprocessing.connection import Connection
+
+        self.owner, self.gone = os.getpid(), False
+        self._owed: dict[int, Future[Any]] = {}
+        self._tickets = itertools.count()
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+            numbers = (theirs.fileno(), self.owner, workers, timeout, memory_mb)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _COMMAND, *map(str, numbers)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the program
+                env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": _WARNINGS},
+            )
+        self._connection = Connection(os.dup(self._socket.fileno()))
+        try:
+            started = self._connection.poll(_START) and self._connection.recv()
+        except (EOFError, OSError):
+            started = False
+        if not started:
+            self.close()
+            raise RuntimeError("the verifier's worker processes do not start; what they printed says why")
+        threading.Thread(target=self._read, name="negrl-pool", daemon=True).start()
+
+    def submit(self, jobs: list[bytes]) -> list[Future[Any]]:
+        """Send a batch; a future per job, with (kind, value) or _GuardGoneError."""
+        futures: list[Future[Any]] = [Future() for _ in jobs]
+        with self._lock:
+            if not self.gone:
+                tickets = list(itertools.islice(self._tickets, len(jobs)))
+                self._owed.update(zip(tickets, futures, strict=True))
+                # A guard that is gone is the reader's business.
+                with contextlib.suppress(OSError):
+                    self._connection.send(list(zip(tickets, jobs, strict=True)))
+                return futures
+        for future in futures:
+            future.set_exception(_GuardGoneError())
+        return futures
+
+    def _read(self) -> None:
+        while True:
+            try:
+                # A process that was forked off this one can hold the socket open: so look at the guard, too.
+                while not self._connection.poll(1.0):
+                    if self._process.poll() is not None:
+                        raise EOFError
+                answers = self._connection.recv()
+            except (EOFError, OSError):
+                break
+            for ticket, answer in answers:
+                self._owed.pop(ticket).set_result(answer)
+        with self._lock:
+            self.gone = True
+            owed = list(self._owed.values())
+            self._owed.clear()
+        for future in owed:
+            future.set_exception(_GuardGoneError())
+
+    def forget(self) -> None:
+        """In a fork: let go of the parent's socket."""
+        self._socket.close()
+        self._connection.close()
+
+    def close(self) -> None:
+        if os.getpid() != self.owner:
+            return  # a fork has no say in it
+        self.gone = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # also wakes the reader
+        self._socket.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_shared: dict[tuple[int, float, int], Pool] = {}
+_sharing = threading.Lock()
+
+
+def shared_pool(section: VerifySection) -> Pool:
+    """The process's one pool of this setting: started when first used, closed when the interpreter exits."""
+    key = (section.workers, section.timeout, section.memory_mb)
+    with _sharing:
+        return _shared.setdefault(key, Pool(*key))
+
+
+def _forget_after_fork() -> None:
+    """In a forked child: no lock that a thread of the parent may hold, no use of the parent's guard."""
+    global _sharing
+    _sharing = threading.Lock()
+    for pool in list(_pools):
+        if pool._guard is not None:
+            pool._guard.forget()
+        pool._lock, pool._guard = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

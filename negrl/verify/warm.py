@@ -1,0 +1,9 @@
+"""Imported by the fork server before it forks workers: they start with math-verify loaded and warm.
+
+The first comparison of a process builds the grammar's tables; here that happens once, and a worker that
+takes the place of a killed one is ready in milliseconds.
+"""
+
+from negrl.verify.equivalence import compare_math
+
+compare_math(r"\frac{x}{2} + \sqrt{3}", r"0.5x + 3^{1/2}")
