@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from negrl.steps.sentences import sentence_ends
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -107,10 +109,30 @@ def _windowed_texts(token_ids: list[int], tokenizer: PreTrainedTokenizerBase) ->
 def _boundaries(text: str, section: LabelSection) -> list[int]:
     """Character offsets strictly inside the text where a step ends and the next begins."""
     if section.split == "pattern":
-        found = [m.start() for m in re.finditer(section.pattern, text)]
+        found = _pattern_starts(text, section.pattern)
+    elif section.split == "sentence":
+        found = sentence_ends(text)
     else:
         found = [m.end() for m in _ENDS[section.split].finditer(text)]
     return [p for p in found if 0 < p < len(text)]
+
+
+def _pattern_starts(text: str, pattern: str) -> list[int]:
+    """Where the pattern matches, with the markdown before it: `## Step 2:`, `**Step 2:**`, `- Step 2:`."""
+    found: list[int] = []
+    before = 0  # the end of the match before
+    for match in re.finditer(pattern, text):
+        at = line = match.start()
+        while line > before and text[line - 1] in "#*_>- \t":
+            line -= 1
+        if line == 0 or text[line - 1] == "\n":
+            at = line
+        else:
+            while at > before and text[at - 1] in "*_":
+                at -= 1
+        found.append(at)
+        before = match.end()
+    return found
 
 
 def _token_at(boundary: int, starts: list[int]) -> int:
