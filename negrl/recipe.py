@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import Field, model_validator
@@ -205,26 +205,43 @@ class VerifySection(Section):
     """Worker processes for the checks that need math-verify."""
 
 
+BELIEF_TEXTS = {
+    "auto": "\n#### ",
+    "hash": "\n#### ",
+    "answer_line": "\nA: ",
+    "boxed": "\n\\boxed{",
+    "answer_is": "\nThe answer is ",
+    "last_number": "\nThe answer is ",
+    "chain": "!",
+}
+"""verify.extract -> what stands before an answer that it finds."""
+
+
 class LabelSection(Section):
     labeler: Literal[
         "adaptive", "fixed", "bisect", "first_zero", "belief", "arithmetic", "consensus", "oracle", "none"
-    ] = "fixed"
+    ] = "adaptive"
     """`none`: split into steps only."""
     k: int = Field(8, ge=1)
-    """Rollouts at every step that is looked at (fixed, bisect, first_zero)."""
-    max_rollouts: int = Field(48, ge=1)
+    """Rollouts at every step that is looked at (fixed, bisect, first_zero); for imported traces also from every
+    prompt, for V_0 (whatever the labeler)."""
+    max_rollouts: int = Field(16, ge=1)
     """Of one trace at most (adaptive)."""
+    step_chances: bool = True
+    """Read from the sampler's logprobs how likely each step was (adaptive). False: as for imported traces."""
     budget_tokens: int | None = Field(None, ge=0)
     """Rollout tokens for all traces of a round together (adaptive): none are asked for beyond. Default: no limit."""
     agree: tuple[str, str] = ("adaptive", "arithmetic")
-    """The two labelers of `consensus`."""
+    """The two labelers of `consensus`: the first one's advantages stand where the two agree."""
     belief: str | None = None
-    """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\n#### " (belief;
-    with adaptive it becomes its prior). Default: none for adaptive, by `verify.extract` for belief."""
+    """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\n#### " (belief).
+    Default: by `verify.extract`."""
     best_of: int = Field(1, ge=1)
-    """Values are the chance that the best of so many tries is right (Setlur et al. 2024: 5). 1: of one try."""
-    stop: list[str] = Field(default_factory=list)
-    """Strings that end a rollout, besides `sample.stop`: what the policy writes once its answer is settled."""
+    """Values are the chance that the best of so many tries is right (Setlur et al. 2024: 5). 1: of one try. Counts
+    below it give no value, so k (and sample.n, for V_0) must not be smaller."""
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Strings that end a rollout, besides `sample.stop`: what the policy writes once its answer is settled. They stay
+    in the text that is judged, so they may be part of the answer, as a closing brace is."""
     confidence: float = Field(0.9, gt=0.5, lt=1)
     dead_zone: float = Field(0.2, ge=0, lt=1)
     """Advantages no larger than this get no weight, whatever their interval."""
@@ -235,7 +252,7 @@ class LabelSection(Section):
     after_pit: Literal["drop", "keep"] = "drop"
     """Steps after the pit of a wrong trace: no weight, or weight as measured."""
     split: Literal["newline", "blank_line", "sentence", "pattern", "chain"] = "newline"
-    pattern: str = r"Step \d+:"
+    pattern: str = r"(?m)Step \d+[*_]*:|^[#>*_ \t-]*Step \d+\b"
     """Where a step begins (split: pattern)."""
     min_chars: int = Field(1, ge=1)
     """Shorter steps are merged into their neighbour."""
@@ -254,6 +271,29 @@ class LabelSection(Section):
         except re.error as error:
             raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
         return pattern
+
+    @model_validator(mode="after")
+    def _labelers_fit(self) -> LabelSection:
+        known = [n for n in get_args(LabelSection.model_fields["labeler"].annotation) if n not in ("consensus", "none")]
+        for name in self.agree:
+            if name not in known:
+                raise ValueError(f"agree: '{name}' can't take part{nearest(name, known)}; two of {', '.join(known)}")
+        if self.agree[0] == self.agree[1]:
+            raise ValueError(f"agree: '{self.agree[0]}' always agrees with itself; name two different labelers")
+        if self.best_of > 1:
+            for name in self.members:
+                if name in ("arithmetic", "oracle"):
+                    raise ValueError(f"best_of: {self.best_of} says nothing to {name}, whose values are exact; set 1")
+                if name in ("fixed", "bisect", "first_zero") and self.k < self.best_of:
+                    raise ValueError(
+                        f"k: {self.k} rollouts ({name}) can't show the best of {self.best_of}; set k to more"
+                    )
+        return self
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The labelers at work: the two of a consensus, else the one."""
+        return self.agree if self.labeler == "consensus" else (self.labeler,)
 
 
 class EvaluateSection(Section):
@@ -307,11 +347,18 @@ class Recipe(Section):
             raise ValueError("give problems (to sample from) or traces (to import)")
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
-        if self.label.labeler == "oracle" and not isinstance(self.problems, ChainProblems):
+        if "oracle" in self.label.members and not isinstance(self.problems, ChainProblems):
             raise ValueError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
         for name, arm in self.resolved_arms.items():
             if METHODS[arm.method].reads_values and self.label.labeler == "none":
-                raise ValueError(f"arm '{name}' ({arm.method}) needs step values: set label.labeler to fixed or oracle")
+                raise ValueError(
+                    f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
+                )
+        of, drawn = ("label.k", self.label.k) if self.traces is not None else ("sample.n", self.sample.n)
+        if self.label.labeler != "none" and drawn < self.label.best_of:
+            raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {self.label.best_of}; raise it")
+        if "belief" in self.label.members and self.label.belief is None:
+            self.label = self.label.model_copy(update={"belief": BELIEF_TEXTS[self.verify.extract]})
         low, high = self.label.value_band
         if not 0 <= low < high <= 1:
             raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")

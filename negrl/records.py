@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,41 @@ class AdvantageRow:
     correct: bool
 
 
+@dataclass(frozen=True, slots=True)
+class UnaryRow:
+    """A response and whether it is right. `kl_ids` is another problem's response, for the KL estimate of
+    losses that need one: it is scored after this prompt and gets no gradient."""
+
+    problem_id: str
+    trace_id: str
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    label: bool
+    kl_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class StepValueRow:
+    """`values` are the chances of a right answer after the tokens at `positions` of `input_ids` (the
+    prompt's last and the steps' last), in order."""
+
+    problem_id: str
+    trace_id: str
+    input_ids: list[int]
+    positions: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A problem to be answered while training."""
+
+    problem_id: str
+    prompt: str
+    prompt_ids: list[int]
+    gold: str
+
+
 @functools.cache
 def arrow_schema(row_type: type) -> pa.Schema:
     """The Arrow schema of a row dataclass, from its annotations."""
@@ -216,23 +252,28 @@ def arrow_schema(row_type: type) -> pa.Schema:
     return pa.schema([pa.field(f.name, arrow_type(hints[f.name])) for f in dataclasses.fields(row_type)])
 
 
-def to_dict(row: Any) -> dict[str, Any]:
-    """A row as a flat dict that Arrow can take."""
-    out: dict[str, Any] = {}
-    for f in dataclasses.fields(row):
-        value = getattr(row, f.name)
-        if isinstance(value, Json):
-            value = json.dumps(value, sort_keys=True)
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = dataclasses.asdict(value)
-        elif isinstance(value, list) and value and dataclasses.is_dataclass(value[0]):
-            value = [dataclasses.asdict(v) for v in value]
-        out[f.name] = value
+def to_columns(row_type: type, rows: Sequence[Any]) -> dict[str, list[Any]]:
+    """The rows' fields as columns that Arrow can take."""
+    hints = typing.get_type_hints(row_type)
+    plain = (str, int, float, bool, list[int], list[float])
+    out: dict[str, list[Any]] = {}
+    for f in dataclasses.fields(row_type):
+        column = [getattr(row, f.name) for row in rows]
+        as_it_stands = {hints[f.name], *typing.get_args(hints[f.name])} & set(plain)
+        out[f.name] = column if as_it_stands else [_plain(value) for value in column]
     return out
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, Json):
+        return json.dumps(value, sort_keys=True)
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
 def from_dict(row_type: type, data: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`."""
+    """A row from the dict that Arrow makes of it."""
     values = dict(data)
     if "meta" in values:
         values["meta"] = Json(json.loads(values["meta"] or "{}"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from negrl.errors import InputError
-from negrl.recipe import Recipe, load_recipe
+from negrl.recipe import BELIEF_TEXTS, Recipe, VerifySection, load_recipe
 from negrl.trainers.methods import METHODS, known_fields
 
 GOOD = """
@@ -54,6 +54,17 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         ("policy.model=null policy.build.num_attention_heads=3", "hidden_size 64 must be a multiple of twice"),
         ("train.negative_weight=-1", "negative_weight"),
         ("sample.n", "override 'sample.n': expected key=value"),
+        ("label.labeler=adaptiv", "label.labeler: Input should be 'adaptive'"),
+        ("label.agree=[fixed,consensus]", "agree: 'consensus' can't take part"),
+        ("label.agree=[none,fixed]", "agree: 'none' can't take part"),
+        ("label.agree=[fixed,bisekt]", "agree: 'bisekt' can't take part (did you mean 'bisect'?)"),
+        ("label.agree=[fixed,fixed]", "agree: 'fixed' always agrees with itself"),
+        ("label.agree=[fixed]", "label.agree"),
+        ("label.stop=['']", "label.stop.0: String should have at least 1 character"),
+        ("label.labeler=fixed label.k=4 label.best_of=5", "k: 4 rollouts (fixed) can't show the best of 5"),
+        ("label.labeler=consensus label.agree=[bisect,adaptive] label.k=4 label.best_of=5", "4 rollouts (bisect)"),
+        ("label.labeler=oracle label.best_of=5", "best_of: 5 says nothing to oracle"),
+        ("sample.n=4 label.best_of=5", "sample.n: V_0 from 4 samples can't show label.best_of 5"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_or_value(tmp_path: Path, override: str, expected: str) -> None:
@@ -77,6 +88,27 @@ def test_values_need_a_labeler(tmp_path: Path) -> None:
 def test_oracle_needs_a_world(tmp_path: Path) -> None:
     text = GOOD.replace("{source: chain, train: 4, evaluate: 4}", "{source: gsm8k}")
     assert "oracle needs a world" in message(tmp_path, text, "label.labeler=oracle")
+
+
+def test_consensus_with_the_oracle_needs_a_world(tmp_path: Path) -> None:
+    text = GOOD.replace("{source: chain, train: 4, evaluate: 4}", "{source: gsm8k}")
+    overrides = ["label.labeler=consensus", "label.agree=[oracle,fixed]"]
+    assert "oracle needs a world" in message(tmp_path, text, *overrides)
+    assert load_recipe(write(tmp_path, GOOD), overrides).label.members == ("oracle", "fixed")
+    assert load_recipe(write(tmp_path, text), overrides[1:]).label.members == ("adaptive",)  # named, but not at work
+
+
+def test_belief_reads_the_answer_as_the_verifier_does(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert load_recipe(path, ["verify.extract=chain"]).label.belief is None
+    for extract, text in (("chain", "!"), ("auto", "\n#### "), ("boxed", "\n\\boxed{"), ("answer_line", "\nA: ")):
+        recipe = load_recipe(path, [f"verify.extract={extract}", "label.labeler=belief"])
+        assert recipe.label.belief == text
+    assert load_recipe(path, ["label.labeler=belief", "label.belief='= '"]).label.belief == "= "
+    both = ["label.labeler=consensus", "label.agree=[arithmetic,belief]"]
+    assert load_recipe(path, both).label.belief == "\n#### "
+    every = set(VerifySection.model_fields["extract"].annotation.__args__)
+    assert set(BELIEF_TEXTS) == every
 
 
 def test_arms_stand_on_train(tmp_path: Path) -> None:

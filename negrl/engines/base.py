@@ -60,6 +60,17 @@ class Engine(Protocol):
         """
         ...
 
+    def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+        """For each (context, continuation), both token ids: natural-log p of each token of the
+        continuation after the context and the tokens before it, under the model's own distribution
+        (temperature 1, nothing cut off). In the order of the pairs; `[]` for an empty continuation.
+
+        Raises:
+            InputError: a context is empty, or the two together leave no room for one more token in
+                the model's context (vLLM can't score a full one); the message names the pair's index.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model's memory. Safe to call twice."""
         ...

@@ -21,19 +21,8 @@ def check_requests(requests: Sequence[Request], context: int | None, vocab_size:
         vocab_size: token ids must be in [0, vocab_size).
     """
     for index, request in enumerate(requests):
-        prompt, where = request.prompt_token_ids, f"request {index}"
-        if not prompt:
-            raise InputError(f"{where}: the prompt is empty, expected at least one token id")
-        if context is not None and len(prompt) >= context:
-            raise InputError(
-                f"{where}: the prompt has {len(prompt)} tokens and leaves no room for one more in the model's "
-                f"context of {context}; expected at most {context - 1}"
-            )
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            bad = next(t for t in prompt if not 0 <= t < vocab_size)
-            raise InputError(
-                f"{where}: token id {bad} is outside the model's vocabulary, expected 0 to {vocab_size - 1}"
-            )
+        where = f"request {index}"
+        _check_tokens(where, request.prompt_token_ids, context, vocab_size)
         for name, value, good, expected in (
             ("n", request.n, request.n >= 1, "at least 1"),
             ("max_tokens", request.max_tokens, request.max_tokens >= 1, "at least 1"),
@@ -44,6 +33,27 @@ def check_requests(requests: Sequence[Request], context: int | None, vocab_size:
         ):
             if not good:
                 raise InputError(f"{where}: {name} is {value!r}, expected {expected}")
+
+
+def check_pairs(pairs: Sequence[tuple[list[int], list[int]]], context: int | None, vocab_size: int) -> None:
+    """Raises InputError, naming the pair's index, for the first pair that can't be scored."""
+    for index, (before, after) in enumerate(pairs):
+        if not before:
+            raise InputError(f"pair {index}: the context is empty, expected at least one token id")
+        _check_tokens(f"pair {index}", before + after, context, vocab_size)
+
+
+def _check_tokens(where: str, prompt: list[int], context: int | None, vocab_size: int) -> None:
+    if not prompt:
+        raise InputError(f"{where}: the prompt is empty, expected at least one token id")
+    if context is not None and len(prompt) >= context:
+        raise InputError(
+            f"{where}: the prompt has {len(prompt)} tokens and leaves no room for one more in the model's "
+            f"context of {context}; expected at most {context - 1}"
+        )
+    if min(prompt) < 0 or max(prompt) >= vocab_size:
+        bad = next(t for t in prompt if not 0 <= t < vocab_size)
+        raise InputError(f"{where}: token id {bad} is outside the model's vocabulary, expected 0 to {vocab_size - 1}")
 
 
 def room(request: Request, context: int | None) -> int:

@@ -9,6 +9,7 @@ whatever batch it travels, up to the rounding of the forward pass.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
 _PREFILL_TOKENS = 1 << 16
 """Prompt tokens in one forward pass: longer prompts go in pieces, so that memory stays bounded."""
+_SCORE_CELLS = 1 << 25
+"""Logits of one scoring pass: 128 MiB in float32."""
 _COMPACT_AT = 0.85
 """Done rows are dropped when fewer than this share of the batch is still being written."""
 _REPORT_EVERY = 8
 """Decoding steps between two calls of `on_tokens`."""
+_NOT_FINITE = "the model's logits are not finite: the policy has diverged, or policy.dtype overflows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,25 @@ class TransformersEngine:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model, **source)
         except (OSError, ValueError) as error:
             raise InputError(f"policy.model: cannot load '{model}': {str(error).splitlines()[0]}") from error
-        self._model = loaded.to(self._device).eval()
+        self._adopt(loaded.to(self._device).eval())
+        self._no_grad: Callable[[], Any] = torch.inference_mode
+
+    @classmethod
+    def around(cls, model: Any, tokenizer: Any, batch_size: int) -> TransformersEngine:
+        """An engine on a model that somebody else owns and goes on training (it is in eval mode while the
+        engine is used). Nothing is copied: it writes what the weights say at the time."""
+        import transformers
+
+        engine = cls.__new__(cls)
+        engine.name = f"transformers-{transformers.__version__}"
+        engine._batch_size, engine._device, engine._tokenizer = batch_size, model.device, tokenizer
+        engine._adopt(model)
+        # Tensors made in inference mode, should the model keep any (dynamic rope), can't be trained with.
+        engine._no_grad = torch.no_grad
+        return engine
+
+    def _adopt(self, model: Any) -> None:
+        self._model: Any = model
         text = self._model.config.get_text_config()
         self._context: int | None = getattr(text, "max_position_embeddings", None)
         self._vocab_size: int = text.vocab_size
@@ -100,13 +122,66 @@ class TransformersEngine:
         # Long prompts first: what does not fit into memory fails at once, not after an hour.
         samples.sort(key=lambda s: (-len(s.request.prompt_token_ids), s.request.prompt_token_ids, s.slot))
         done: dict[int, Completion] = {}
-        with torch.inference_mode():
+        with self._no_grad():
             for at in range(0, len(samples), self._batch_size):
                 batch = samples[at : at + self._batch_size]
                 for sample, completion in zip(batch, self._decode(batch, on_tokens), strict=True):
                     done[sample.slot] = completion
         slots = iter(range(len(samples)))
         return [[done[next(slots)] for _ in range(request.n)] for request in requests]
+
+    def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+        """See `Engine.score`. Logits are made for the continuations' tokens only.
+
+        Raises:
+            InputError: a pair can't be scored (its index is named), the engine is closed, or the
+                model's logits are not finite.
+        """
+        if self._model is None:
+            raise InputError("this engine is closed: open a new one")
+        common.check_pairs(pairs, self._context, self._vocab_size)
+        found: list[list[float]] = [[] for _ in pairs]
+        # Long ones first, as in `generate`; neighbours are about equally long, so little is padded.
+        order = sorted((i for i, pair in enumerate(pairs) if pair[1]), key=lambda i: -len(pairs[i][0] + pairs[i][1]))
+        at = 0
+        with self._no_grad():
+            while at < len(order):
+                batch = order[at : at + self._batch_size]
+                batch = batch[: self._score_rows([pairs[i] for i in batch])]
+                for i, logprobs in zip(batch, self._score([pairs[i] for i in batch]), strict=True):
+                    found[i] = logprobs
+                at += len(batch)
+        return found
+
+    def _score_rows(self, pairs: list[tuple[list[int], list[int]]]) -> int:
+        """How many of `pairs` (the longest first) fit into one forward pass."""
+        width, keep = len(pairs[0][0]) + len(pairs[0][1]) - 1, 0
+        for count, (_, after) in enumerate(pairs):
+            keep = max(keep, len(after)) if "logits_to_keep" in self._accepts else width
+            rows = count + 1
+            if count and (rows * width > _PREFILL_TOKENS or rows * keep * self._vocab_size > _SCORE_CELLS):
+                return count
+        return len(pairs)
+
+    def _score(self, pairs: list[tuple[list[int], list[int]]]) -> list[list[float]]:
+        """One forward pass, padded on the left: the tokens to score are the last of every row."""
+        device, keep = self._device, max(len(after) for _, after in pairs)
+        rows = [before + after for before, after in pairs]
+        lengths = torch.tensor([len(row) - 1 for row in rows], device=device)
+        width = max(len(row) - 1 for row in rows)
+        ids = torch.tensor([[0] * (width - len(row) + 1) + row[:-1] for row in rows], device=device)
+        mask = (torch.arange(width, device=device)[None] >= width - lengths[:, None]).long()
+        positions = (mask.cumsum(dim=1) - 1).clamp_(min=0)
+        whole = None if bool((lengths == width).all()) else mask
+        options = {"attention_mask": whole, "position_ids": positions, "logits_to_keep": keep}
+        known = {k: v for k, v in options.items() if k in self._accepts}
+        logits = self._model(input_ids=ids, use_cache=False, **known).logits[:, -keep:].float()
+        targets = torch.tensor([[0] * (keep - len(after)) + after for _, after in pairs], device=device)
+        logprobs = logits.gather(2, targets[..., None])[..., 0] - logits.logsumexp(dim=-1)
+        scored = [row[keep - len(after) :] for row, (_, after) in zip(logprobs.tolist(), pairs, strict=True)]
+        if any(math.isnan(value) for row in scored for value in row):
+            raise InputError(_NOT_FINITE)
+        return scored
 
     def close(self) -> None:
         """Free the model's memory. Safe to call twice."""
@@ -222,7 +297,7 @@ class TransformersEngine:
     ) -> list[Completion]:
         longest = int(lengths.max())
         if bool(logprobs[:, :longest].isnan().any()):
-            raise InputError("the model's logits are not finite: the policy has diverged, or policy.dtype overflows")
+            raise InputError(_NOT_FINITE)
         counts = lengths.tolist()
         ids = [row[:k] for row, k in zip(token_ids[:, :longest].tolist(), counts, strict=True)]
         logps = [row[:k] for row, k in zip(logprobs[:, :longest].tolist(), counts, strict=True)]

@@ -148,6 +148,26 @@ class VllmEngine:
         )
         return [[next(completions) for _ in range(request.n)] for request in requests]
 
+    def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+        """See `Engine.score`. vLLM makes logits for every token of a pair, `max_num_batched_tokens` at a time.
+
+        Raises:
+            InputError: a pair can't be scored (its index is named) or the engine is closed.
+        """
+        from vllm import SamplingParams
+
+        if self._llm is None:
+            raise InputError("this engine is closed: open a new one")
+        common.check_pairs(pairs, self._context, self._vocab_size)
+        scored = [i for i, (_, after) in enumerate(pairs) if after]
+        prompts = [{"prompt_token_ids": pairs[i][0] + pairs[i][1]} for i in scored]
+        # One token has to be drawn. With prompt_logprobs=0 there is one entry per token: its own.
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
+        found: list[list[float]] = [[] for _ in pairs]
+        for i, output in zip(scored, self._finish(prompts, [params] * len(prompts), None), strict=True):
+            found[i] = list(output.prompt_logprobs.logprobs[-len(pairs[i][1]) :])
+        return found
+
     def _run(self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None) -> list[Any]:
         """vLLM's output of each sample, in order."""
         from vllm import SamplingParams
@@ -172,6 +192,10 @@ class VllmEngine:
                         detokenize=bool(request.stop),
                     )
                 )
+        return [output.outputs[0] for output in self._finish(prompts, params, on_tokens)]
+
+    def _finish(self, prompts: list[Any], params: list[Any], on_tokens: Callable[[int], None] | None) -> list[Any]:
+        """vLLM's result for each prompt, in order."""
         names = self._llm.enqueue(prompts, params, use_tqdm=False)
         found: list[Any] = []
         try:
@@ -189,7 +213,7 @@ class VllmEngine:
         for output in found:
             if output.outputs[0].finish_reason not in ("stop", "length"):
                 raise RuntimeError(f"vllm ended a request with '{output.outputs[0].finish_reason}'")
-        return [output.outputs[0] for output in found]
+        return found
 
     def close(self) -> None:
         """Free the model's memory and give the process back as it was. Safe to call twice."""

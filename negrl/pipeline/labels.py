@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import itertools
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from negrl.pipeline.frame import Done, Frame, Policy
@@ -21,6 +22,7 @@ from negrl.records import (
     Trace,
     stable_id,
 )
+from negrl.steps.labelers import needs_policy, needs_rollouts
 from negrl.store import Stage
 from negrl.trainers.methods import Method
 
@@ -37,7 +39,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         from negrl.problems import world_of
-        from negrl.steps.driver import label_traces
+        from negrl.steps.driver import LabelCounts, label_traces
         from negrl.steps.labelers import open_labeler
         from negrl.steps.values import prompt_values
         from negrl.verify import Verifier
@@ -49,9 +51,12 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         by_problem: dict[str, list[Trace]] = {}
         for trace in traces:
             by_problem.setdefault(trace.problem_id, []).append(trace)
-        shards = chunks(list(by_problem.values()), stage.pinned("shard_size", section.shard_size))
+        shard_size = stage.pinned("shard_size", section.shard_size)
+        if section.labeler == "belief":  # calibrated on what it sees, and cheap to lose: better on all at once
+            shard_size = max(1, len(by_problem))
+        shards = chunks(list(by_problem.values()), shard_size)
         bar.total(len(shards))
-        engine = frame.engine(policy) if section.labeler == "fixed" else None
+        engine = frame.engine(policy) if needs_policy(section) else None
         imported = any(trace.engine == "imported" for trace in traces)
         for index, groups in enumerate(shards):
             # Somebody else's traces say nothing about this policy's chance from the prompt: ask the policy.
@@ -63,14 +68,17 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
                 )  # fmt: skip
                 stage.write("prompts", index, Trace, [judge(verifier, t, problems[t.problem_id]) for t in drawn])
         v0 = prompt_values(stage.read("prompts", Trace) or traces, section.confidence)
+        sizes = [sum(map(len, groups)) for groups in shards]
+        budgets = shares(section.budget_tokens, sizes)
         for index, groups in enumerate(shards):
-            if not (stage.has("steps", index) and stage.has("rollouts", index)):
+            if not all(stage.has(table, index) for table in ("steps", "rollouts", "counts")):
+                own = section.model_copy(update={"budget_tokens": budgets[index]})
                 result = label_traces(
                     problems,
                     [t for group in groups for t in group],
                     frame.tokenizer(policy),
-                    section,
-                    open_labeler(section, world.value if world else None),
+                    own,
+                    open_labeler(own, world.value if world else None),
                     engine,
                     verifier.verify,
                     frame.recipe.sample,
@@ -80,37 +88,70 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
                 )
                 stage.write("rollouts", index, Rollout, result.rollouts)
                 stage.write("steps", index, Step, result.steps)
+                stage.write("counts", index, LabelCounts, [result.counts])
             bar.advance()
         # Counted from the rows, so that a run that was killed on the way says the same.
+        counts = [dataclasses.asdict(c) for c in stage.iterate("counts", LabelCounts)]
+        total = {name: sum(c[name] for c in counts) for name in counts[0]} if counts else Counter[str]()
         rollouts, tokens = stage.sizes("rollouts", "token_ids")
         tokens += stage.sizes("prompts", "token_ids")[1]
-        steps = counted = 0
-        labelled: set[str] = set()
-        for step in stage.iterate("steps", Step):
-            steps, counted = steps + 1, counted + step.n
-            if not math.isnan(step.advantage):
-                labelled.add(step.trace_id)
-        bar.note(f"{steps:,} steps")
+        bar.note(f"{total['steps']:,} steps")
         if section.labeler != "none":
             low, high = section.value_band
-            bar.note(f"{len(labelled):,} of {len(traces):,} traces valued (right or wrong, V_0 in {low:g}-{high:g})")
-        if counted:
+            bar.note(
+                f"{total['labelled']:,} of {len(traces):,} traces looked at (right or wrong, V_0 in {low:g}-{high:g})"
+            )
+        if tokens:
             bar.note(f"{thousands(tokens)} rollout tokens")
-            bar.note(f"{1 - rollouts / counted:.0%} of the counts shared by equal prefixes")
-        return {"generated_tokens": tokens, "rollouts": rollouts, "steps": steps, "labelled": len(labelled)}
+        if total["scored_tokens"]:
+            bar.note(f"{thousands(total['scored_tokens'])} tokens read for beliefs")
+        if total["asked"]:
+            bar.note(f"{total['reused'] / total['asked']:.0%} of the rollouts asked for shared by equal prefixes")
+        return {**total, "generated_tokens": tokens, "rollouts": rollouts}
 
-    inputs = {"traces": verified.key, "policy": policy.key, "label": _value_settings(section)}
-    if section.labeler == "fixed":
+    inputs = {
+        "traces": verified.key,
+        "policy": policy.key,
+        "label": _value_settings(section, imported=frame.recipe.traces is not None),
+    }
+    if needs_policy(section):
         inputs |= {"sample": frame.recipe.sample.model_dump(include={"temperature", "max_tokens"}), **drawing(frame)}
     return frame.run("value", title, inputs, work)
 
 
-def _value_settings(section: LabelSection) -> dict[str, Any]:
+def shares(budget: int | None, sizes: Sequence[int]) -> list[int | None]:
+    """A budget for all, cut by size. The parts add up to it."""
+    if budget is None:
+        return [None] * len(sizes)
+    ends = [budget * end // max(1, sum(sizes)) for end in itertools.accumulate(sizes)]
+    return [end - start for start, end in itertools.pairwise([0, *ends])]
+
+
+_READS: dict[str, set[str]] = {
+    "none": set(),
+    "oracle": set(),
+    "arithmetic": set(),
+    "belief": {"best_of", "belief"},
+    "fixed": {"k", "best_of"},
+    "bisect": {"k", "best_of"},
+    "first_zero": {"k", "best_of"},
+    # What it learns and spends on one shard depends on what is in it.
+    "adaptive": {"max_rollouts", "step_chances", "budget_tokens", "dead_zone", "belief", "best_of", "shard_size"},
+}
+"""Settings that a labeler's values depend on."""
+
+
+def _value_settings(section: LabelSection, imported: bool) -> dict[str, Any]:
     """The settings that the steps and their values depend on, and no others: rollouts are dear."""
-    read = {"labeler", "split", "min_chars", "max_steps"}
+    read = {"labeler", "split", "min_chars", "max_steps"}.union(*(_READS[name] for name in section.members))
     read |= {"pattern"} if section.split == "pattern" else set()
     read |= {"value_band", "confidence"} if section.labeler != "none" else set()
-    read |= {"k", "max_tokens", "seed"} if section.labeler == "fixed" else set()
+    read |= {"max_tokens", "stop"} if needs_rollouts(section) else set()
+    read |= {"seed"} if needs_policy(section) else set()
+    read |= {"k"} if needs_policy(section) and imported else set()  # for V_0
+    if section.labeler == "consensus":
+        read |= {"agree", "dead_zone", "require_significance"}
+        read |= {"shard_size"} if "belief" in section.members else set()
     return section.model_dump(include=read)
 
 

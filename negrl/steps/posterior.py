@@ -121,6 +121,8 @@ class PathPosterior:
         self.p = np.where(np.arange(p.shape[1]) < steps[:, None], np.clip(p, 0, 1), 1).astype(np.float32)
         self.successes = np.zeros_like(self.p)
         self.failures = np.zeros_like(self.p)
+        self.hints: Floats | None = None
+        """(n, M + 1, 2): what else is thought of V_0 ... V_M, as so many successes and failures seen there."""
         self._bucket = np.abs(self.p[..., None] - _P[:_SURE]).argmin(-1)
         self._bucket[self.p == 1] = _SURE
         self._tables = _tables(best_of)
@@ -182,6 +184,11 @@ class _Pass:
         u = np.clip(self.tables.grid, _FLOOR, 1 - _FLOOR)
         log = posterior.successes[rows][..., None] * np.log(u) + posterior.failures[rows][..., None] * np.log1p(-u)
         self.evidence = np.exp(log - log.max(-1, keepdims=True))  # (n, M, U)
+        self.hint = np.ones((self.m + 1, 1, 1), np.float32)
+        if posterior.hints is not None:
+            seen = posterior.hints[rows].transpose(1, 0, 2)
+            log = seen[..., :1] * np.log(u) + seen[..., 1:] * np.log1p(-u)
+            self.hint = np.exp(log - log.max(-1, keepdims=True))
         self._backward()
         self._forward()
 
@@ -199,13 +206,15 @@ class _Pass:
                     joint = after[:, :, None] * self._weights(k, chosen, i)
                     after = joint.reshape(len(chosen), -1) @ self.tables.mix[k].reshape(-1, _GRID)
                 self.later[i, chosen] = after / after.sum(1, keepdims=True)
+            self.later[i] *= self.hint[i]
+            self.later[i] /= self.later[i].sum(1, keepdims=True)
 
     def _forward(self) -> None:
-        self.earlier = np.ones((self.m + 1, self.n, _GRID), np.float32)
+        self.earlier = np.ones((self.m + 1, self.n, _GRID), np.float32)  # without what is hinted of V_i itself
         self._joints: list[tuple[int, int, Ints, Floats]] = []
         for i in range(self.m):
             for k, chosen in self.groups[i]:
-                before = self.earlier[i, chosen]
+                before = (self.earlier[i] * self.hint[i])[chosen]
                 if k == _SURE:
                     self.earlier[i + 1, chosen] = before
                     continue
@@ -258,7 +267,10 @@ class _Pass:
         back[:] = np.eye(_GRID, dtype=np.float32)
         for k, i, chosen, _ in self._joints:
             weights = self._weights(k, chosen, i).transpose(1, 0, 2)
-            table = np.matmul(weights, self.tables.mix[k]).transpose(1, 0, 2) * self.earlier[i, chosen][:, None, :]
+            table = (
+                np.matmul(weights, self.tables.mix[k]).transpose(1, 0, 2)
+                * (self.earlier[i] * self.hint[i])[chosen][:, None, :]
+            )
             back[i, chosen] = table / np.maximum(table.sum(2, keepdims=True), 1e-30)
         grid, m = self.tables.grid, self.m
         product = np.zeros((self.n, m + 1, m + 1), np.float32)

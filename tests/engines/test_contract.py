@@ -263,3 +263,69 @@ def test_a_bad_request_is_named_and_nothing_is_generated(opened: Opened) -> None
         assert message in str(error.value) and "\n" not in str(error.value)
         assert not tokens
     assert len(opened.engine.generate([good])[0]) == good.n  # still works
+
+
+PAIRS = [([5, 6, 7], [8, 9]), ([9], [10]), ([5] * 30, [6, 7, 8, 9]), ([11, 12], []), ([5, 6, 7], [8])]
+
+
+@sampled
+def test_scores_are_log_p_under_the_plain_forward_pass(opened: Opened) -> None:
+    scored = opened.engine.score(PAIRS)
+    assert [len(s) for s in scored] == [2, 1, 4, 0, 1]
+    for (context, continuation), found in zip(PAIRS, scored, strict=True):
+        assert found == pytest.approx(opened.logprobs(context, continuation), abs=1e-3)
+    assert scored[4] == pytest.approx(scored[0][:1], abs=1e-4)
+    assert opened.engine.score([]) == []
+    # What generation says of its own tokens is the same thing.
+    (drawn,) = opened.one(max_tokens=8, seed=2)
+    (again,) = opened.engine.score([([5, 6, 7], drawn.token_ids)])
+    assert again == pytest.approx(drawn.logprobs, abs=1e-3)
+
+
+@sampled
+def test_a_bad_pair_is_named(opened: Opened) -> None:
+    fits, long = ([5] * (CONTEXT - 3), [6, 7]), ([5] * (CONTEXT - 2), [6, 7])
+    assert len(opened.engine.score([fits])[0]) == 2
+    bad = {
+        f"leaves no room for one more in the model's context of {CONTEXT}": long,
+        "the context is empty": ([], [5]),
+        "token id 999 is outside": ([5], [999]),
+    }
+    for message, pair in bad.items():
+        with pytest.raises(InputError, match="pair 1: ") as error:
+            opened.engine.score([fits, pair])
+        assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_SCORE_CELLS", 200), ("_PREFILL_TOKENS", 70), ("batch_size", 2)])
+def test_scoring_in_small_batches_gives_the_same(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    """No batch makes more logits than its limit, nor any for a context."""
+    from negrl.engines import transformers
+
+    folder = str(models["llama"])
+    pairs = [([3 + (i * 5 + j) % 20 for j in range(1 + i * 7 % 40)], [5 + i % 3] * (1 + i % 4)) for i in range(30)]
+    policy = PolicySection(model=folder)
+    whole = open_engine(EngineSection(device="cpu"), folder, policy).score(pairs)
+    section = EngineSection(device="cpu", **({limit: value} if limit == "batch_size" else {}))
+    engine: Any = open_engine(section, folder, policy)
+    if limit != "batch_size":
+        monkeypatch.setattr(transformers, limit, value)
+    shapes = []
+    forward = engine._model.forward
+
+    def watch(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        shapes.append((tuple(kwargs["input_ids"].shape), tuple(output.logits.shape)))
+        return output
+
+    monkeypatch.setattr(engine._model, "forward", watch)
+    for one, other in zip(whole, engine.score(pairs), strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert len(shapes) > 5
+    for (rows, width), logits in shapes:
+        assert logits[:2] <= (rows, 4)
+        if rows > 1:
+            cells = {"_SCORE_CELLS": rows * logits[1] * logits[2], "_PREFILL_TOKENS": rows * width, "batch_size": rows}
+            assert cells[limit] <= value

@@ -1,5 +1,6 @@
 """The adaptive labeler against a made policy whose values are known: no model, real asks and outcomes."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -222,3 +223,20 @@ def test_the_first_guess_costs_nothing_and_no_trace_is_no_error():
     labeler.start(world.tasks)
     assert len(labeler.values(0)) == STEPS
     assert labeler.values(0)[-1].value == float(world.tasks[0].verdict == CORRECT)
+
+
+def test_beliefs_that_know_something_help_and_the_rest_do_no_harm():
+    def error(spread: float | None) -> float:
+        world = World(80)
+        rng = np.random.default_rng(3)
+        for t, task in enumerate(world.tasks):
+            values = [world.of[t].value(world.paths[t][:i]) for i in range(STEPS + 1)]
+            logits = np.log(np.clip(values, 0.02, 0.98) / (1 - np.clip(values, 0.02, 0.98)))
+            noisy = logits + rng.normal(0, spread or 0, STEPS + 1)
+            world.tasks[t] = dataclasses.replace(task, beliefs=list(-np.log1p(np.exp(-noisy))))
+        labeler = adaptive(budget_tokens=0, belief=None if spread is None else "!")
+        return float(np.sqrt(np.mean(world.label(labeler).errors(labeler) ** 2)))
+
+    without, good, useless = error(None), error(0.5), error(50.0)
+    assert good < 0.95 * without
+    assert useless < 1.05 * without

@@ -14,9 +14,10 @@ from negrl.engines.base import Completion, Request
 from negrl.engines.common import first_stop
 from negrl.recipe import LabelSection, SampleSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
-from negrl.steps.driver import LabelResult, _first_stop, label_traces
-from negrl.steps.labelers import Ask, FixedLabeler, OracleLabeler
-from negrl.steps.labelers.base import CountingLabeler
+from negrl.steps.driver import LabelResult, label_traces
+from negrl.steps.labelers import Ask, BisectLabeler, FirstZeroLabeler, FixedLabeler, OracleLabeler, open_labeler
+from negrl.steps.labelers.base import CountingLabeler, Task
+from negrl.steps.rollouts import cut_at
 from negrl.steps.values import estimate, prompt_values
 
 SECTION = LabelSection(split="chain", k=4)
@@ -125,8 +126,8 @@ def test_equal_prefixes_are_continued_once_and_shared(world, chars) -> None:
     result, engine = label(traces + other, chars)
     # p: "3;", "3;1;", "3;2;" instead of 6; q: "3;" is another problem's, with another prompt.
     assert [chars.decode(r.prompt_token_ids) for r in engine.requests] == ["9?3;", "9?3;1;", "9?3;2;", "8?3;"]
-    assert (result.asked, result.reused, len(result.rollouts)) == (8 * 4, 4 * 4, 4 * 4)
-    assert result.generated_tokens == 16 * 3
+    assert (result.counts.asked, result.counts.reused, len(result.rollouts)) == (8 * 4, 4 * 4, 4 * 4)
+    assert result.counts.generated_tokens == 16 * 3
     steps = by_trace(result)
     a, b, c = (steps[t.trace_id] for t in traces)
     assert dataclasses.replace(a[0], trace_id="") == dataclasses.replace(b[0], trace_id="")
@@ -188,7 +189,9 @@ def test_undecided_and_out_of_band_traces_cost_nothing(world, chars) -> None:
     ]  # fmt: skip
     result, engine = label(traces, chars)
     assert [chars.decode(r.prompt_token_ids) for r in engine.requests] == ["9?1;", "9?2;"]
-    assert result.counts == {"labelled": 2, "undecided": 2, "outside_band": 2, "no_room": 0}
+    counts = result.counts
+    assert (counts.labelled, counts.undecided, counts.outside_band, counts.no_room) == (2, 2, 2, 0)
+    assert counts.steps == len(result.steps)
     steps = by_trace(result)
     assert set(steps) == {t.trace_id for t in traces}
     for trace in traces[2:]:
@@ -205,8 +208,8 @@ def test_a_prefix_without_room_is_not_continued(world, chars) -> None:
     steps = by_trace(result)[traces[0].trace_id]
     assert [s.label for s in steps] == ["good", "neutral", "unlabelled", "unlabelled"]
     assert math.isnan(steps[2].value)
-    assert result.counts["no_room"] == 1
-    assert result.reused == 4
+    assert result.counts.no_room == 1
+    assert result.counts.reused == 4
 
     roomy = LabelSection(split="chain", k=4, max_tokens=5)
     result, engine = label(traces, chars, roomy, sample=SampleSection(max_tokens=6))
@@ -287,22 +290,22 @@ def test_half_a_character_at_the_prefix_end_hides_no_stop_string(bpe) -> None:
     ids = bpe.encode("1\u20ac?7")
     texts = [bpe.decode(ids[:n]) for n in range(len(ids) + 1)]
     half = max(n for n, text in enumerate(texts) if text.endswith("\ufffd"))
-    assert _first_stop(texts[-1], texts[half], ["\u20ac"]) == 1
-    assert _first_stop("1?2?", "1?", ["?"]) == 3
-    assert _first_stop("1?2", "1?", ["?"]) is None
+    assert cut_at(texts[-1], texts[half], ["\u20ac"]) == 1
+    assert cut_at("1?2?", "1?", ["?"]) == 3
+    assert cut_at("1?2", "1?", ["?"]) is None
 
 
 def test_a_prefix_that_fills_the_context_is_not_sent(world, chars) -> None:
     traces = [world.trace("p", "1;1;1;!7"), world.trace("p", "1;2;!8")]
     result, engine = label(traces, chars, context=6)  # the prompt has 2
     assert {(len(r.prompt_token_ids), r.max_tokens) for r in engine.requests} == {(4, 2)}
-    assert result.counts["no_room"] == 3
+    assert result.counts.no_room == 3
     assert [s.label for s in by_trace(result)[traces[0].trace_id]][1:3] == ["unlabelled", "unlabelled"]
 
     fixed = LabelSection(split="chain", k=4, max_tokens=3)
     result, engine = label(traces, chars, fixed, context=10)
     assert {(len(r.prompt_token_ids), r.max_tokens) for r in engine.requests} == {(4, 3), (6, 3), (8, 2)}
-    assert result.counts["no_room"] == 0
+    assert result.counts.no_room == 0
 
 
 def test_oracle_needs_no_engine(world, chars) -> None:
@@ -311,7 +314,7 @@ def test_oracle_needs_no_engine(world, chars) -> None:
     result = label_traces(PROBLEMS, traces, chars, SECTION, oracle, None, verify, SAMPLE)
     assert [s.label for s in result.steps] == ["good", "pit", "neutral", "good", "neutral"]
     assert [s.advantage_low for s in result.steps][1:3] == [-1.0, 0.0]
-    assert (result.rollouts, result.generated_tokens, result.asked) == ([], 0, 0)
+    assert (result.rollouts, result.counts.generated_tokens, result.counts.asked) == ([], 0, 0)
     with pytest.raises(ValueError, match="needs an engine"):
         label_traces(PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), None, verify, SAMPLE)
 
@@ -335,14 +338,130 @@ def test_a_labeler_may_ask_again(world, chars) -> None:
     result, engine = label(traces, chars, labeler=TwoWaves(0.9), on_tokens=tokens.append)
     assert [(chars.decode(r.prompt_token_ids), r.n) for r in engine.requests] == [("9?3;", 3), ("9?3;", 5), ("9?", 2)]
     assert engine.requests[0].seed != engine.requests[1].seed  # new rollouts, not the old ones again
-    assert (result.asked, result.reused) == (12, 2)
+    assert (result.counts.asked, result.counts.reused) == (12, 2)
     # Both traces know all eight, whoever asked.
     assert [s.n for s in result.steps if s.step_index == 0] == [8, 8]
     assert [r.step_index for r in result.rollouts] == [0] * 8 + [-1] * 2
     assert len({r.rollout_id for r in result.rollouts}) == 10
-    assert sum(tokens) == result.generated_tokens == 30
+    assert sum(tokens) == result.counts.generated_tokens == 30
 
 
 def test_no_traces(chars) -> None:
     result, engine = label([], chars)
     assert (result.steps, result.rollouts, engine.requests) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("stop", "settled", "first", "written", "judged"),
+    [
+        ([], [";"], "1;", "!7;", "1;!7;"),  # it stays: it may be part of the answer
+        ([], [";"], "1;2;", "!7;b", "1;2;!7;"),  # those of the prefix ended nothing
+        ([], [";!"], "1;", "!7", "1;!7"),  # it begins in the prefix: no rollout is ended by that
+        (["?"], ["7?"], "1;", "!7?", "1;!7"),  # both at once: the sampler's is cut away
+        (["?"], ["!7"], "1;", "!7?", "1;!7"),
+    ],
+)
+def test_label_stop_ends_rollouts_and_stays_in_their_text(stop, settled, first, written, judged, world, chars) -> None:
+    seen = set()
+
+    def watch(text: str, gold: str, finish_reason: str) -> Verdict:
+        seen.add((text, finish_reason))
+        return verify(text.rstrip(";"), gold, finish_reason)
+
+    traces = [world.trace("p", first + end) for end in ("!7", "!8")]
+    engine, section = Stopped(chars, written), SECTION.model_copy(update={"stop": settled})
+    sample = SAMPLE.model_copy(update={"stop": stop})
+    label_traces(PROBLEMS, traces, chars, section, FixedLabeler(4, 0.9), engine, watch, sample)
+    assert (judged, "stop") in seen
+    assert {r.stop for r in engine.requests} == {(*stop, *settled)}
+
+
+@pytest.mark.parametrize(("kind", "looks"), [(BisectLabeler, 2), (FirstZeroLabeler, 4)])
+def test_searches_find_the_pit_for_fewer_rollouts(kind, looks: int, world, chars) -> None:
+    wrong, right = world.trace("p", "1;1;1;2;2;2;!8"), world.trace("p", "1;1;1;1;!7")
+    result, engine = label([wrong, right], chars, labeler=kind(4, 0.9))
+    steps = by_trace(result)
+    assert [s.label for s in steps[wrong.trace_id]] == ["unlabelled"] * 3 + ["pit"] + ["unlabelled"] * 3
+    assert {s.label for s in steps[right.trace_id]} == {"unlabelled"}
+    assert steps[wrong.trace_id][3].labeler == kind.name
+    assert (steps[wrong.trace_id][3].n, steps[wrong.trace_id][3].successes) == (4, 0)
+    assert sum(r.n for r in engine.requests) == result.counts.asked == 4 * len(engine.requests)
+    assert len(engine.requests) <= looks + 1
+
+
+class Scoring(ExactPolicy):
+    """log p of the gold answer is the policy's own chance, in the first token."""
+
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer)
+        self.pairs: list[tuple[str, str]] = []
+
+    def score(self, pairs):
+        texts = [(self.tokenizer.decode(a), self.tokenizer.decode(b)) for a, b in pairs]
+        self.pairs += texts
+        return [
+            [math.log(CHANCE.get(a.removesuffix("!")[-2:], 0.5) + 1e-3), *[0.0] * (len(b) - 1)]
+            for (a, _), (_, b) in zip(texts, pairs, strict=True)
+        ]
+
+
+class Listening(OracleLabeler):
+    """Keeps its tasks."""
+
+    reads = frozenset({"beliefs"})
+
+    def start(self, tasks) -> None:
+        super().start(tasks)
+        self.tasks: list[Task] = list(tasks)
+
+
+def test_beliefs_are_scored_once_for_each_prefix(world, chars) -> None:
+    traces = [world.trace("p", t) for t in ("1;2;!8", "1;1;!7", "1;2;!8")]
+    section, engine = SECTION.model_copy(update={"belief": "!"}), Scoring(chars)
+    labeler = Listening(lambda problem, prefix: 1.0)
+    result, _ = label(traces, chars, section, labeler, engine)
+    # The prompt, "1;", two second steps, and two ends: EOS is not in the way of the answer.
+    assert engine.pairs == [
+        ("9?!", "7"), ("9?1;!", "7"), ("9?1;2;!", "7"), ("9?1;2;!8!", "7"), ("9?1;1;!", "7"), ("9?1;1;!7!", "7"),
+    ]  # fmt: skip
+    assert result.counts.scored_tokens == sum(len(a) + len(b) for a, b in engine.pairs)
+    assert result.counts.generated_tokens == 0
+    a, b, c = (t.beliefs for t in labeler.tasks)
+    assert a == c == pytest.approx([math.log(p + 1e-3) for p in (0.5, 1.0, 0.0, 0.5)])
+    assert len(b) == len(labeler.tasks[1].steps) + 1
+
+    # A trace that fills the context has none; the others do.
+    label([world.trace("p", "1;1;1;!7"), world.trace("p", "2;!8")], chars, section, labeler, Scoring(chars), context=9)
+    assert [t.beliefs is None for t in labeler.tasks] == [True, False]
+    with pytest.raises(ValueError, match="reads beliefs: it needs an engine"):
+        label_traces(PROBLEMS, traces, chars, section, labeler, None, verify, SAMPLE)
+
+
+def test_the_gold_answer_of_a_reference_solution_is_scored(world, chars) -> None:
+    problem = Problem("p", "test", "train", "mit", "p?", "1+1=2\n#### 7")
+    engine = Scoring(chars)
+    traces = [world.trace("p", "1;!7"), world.trace("p", "2;!8")]
+    section = SECTION.model_copy(update={"belief": "!"})
+    labeler = Listening(lambda problem, prefix: 1.0)
+    label_traces({"p": problem}, traces, chars, section, labeler, engine, verify, SAMPLE)
+    assert {gold for _, gold in engine.pairs} == {"7"}
+
+
+def test_belief_labels_without_a_rollout(world, chars) -> None:
+    traces = random_traces(world, 120)
+    section = SECTION.model_copy(update={"labeler": "belief", "belief": "!"})
+    result, engine = label(traces, chars, section, open_labeler(section), Scoring(chars))
+    assert (result.rollouts, engine.requests, result.counts.asked) == ([], [], 0)
+    assert {s.labeler for s in result.steps} == {"belief"}
+    assert all(s.n == 0 and s.value_low <= s.value <= s.value_high for s in result.steps)
+
+
+def test_consensus_through_the_driver(world, chars) -> None:
+    """fixed and bisect in one stream: what both ask is drawn once."""
+    traces = [world.trace("p", "1;1;2;!8"), world.trace("p", "1;1;!7")]
+    section = LabelSection(split="chain", labeler="consensus", agree=("fixed", "bisect"), k=4)
+    result, engine = label(traces, chars, section, open_labeler(section))
+    assert len({chars.decode(r.prompt_token_ids) for r in engine.requests}) == len(engine.requests)
+    assert result.counts.reused > 0
+    # "1;" is good for fixed alone; the fall after the third step is seen by both.
+    assert [s.label for s in result.steps[:4]] == ["unlabelled", "neutral", "pit", "neutral"]

@@ -1,13 +1,31 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from negrl.errors import InputError
 from negrl.recipe import LabelSection
-from negrl.records import Problem
-from negrl.steps.labelers import Ask, FixedLabeler, OracleLabeler, Outcome, Task, open_labeler
+from negrl.records import CORRECT, Problem
+from negrl.steps.credit import label_steps
+from negrl.steps.labelers import (
+    Ask,
+    BisectLabeler,
+    ConsensusLabeler,
+    FirstZeroLabeler,
+    FixedLabeler,
+    OracleLabeler,
+    Outcome,
+    Task,
+    needs_beliefs,
+    needs_policy,
+    needs_rollouts,
+    open_labeler,
+)
+from negrl.steps.labelers.base import CountingLabeler
+from negrl.steps.labelers.search import SearchLabeler
 from negrl.steps.split import Span
-from negrl.steps.values import difference, estimate, exact
+from negrl.steps.values import Difference, Estimate, difference, estimate, exact
 
 PROBLEM = Problem("p", "test", "train", "mit", "1+1?", "2")
 
@@ -65,8 +83,215 @@ def test_oracle_reads_the_text_so_far_and_asks_nothing() -> None:
 
 
 def test_open_labeler() -> None:
-    fixed = open_labeler(LabelSection(k=5, confidence=0.8))
+    fixed = open_labeler(LabelSection(labeler="fixed", k=5, confidence=0.8))
     assert isinstance(fixed, FixedLabeler)
     assert (fixed.k, fixed.confidence) == (5, 0.8)
     with pytest.raises(InputError, match="oracle needs a world"):
         open_labeler(LabelSection(labeler="oracle"))
+
+
+def search(labeler: SearchLabeler, paths: list[list[int]], tasks: list[Task] | None = None) -> list[list[int]]:
+    """Answer every look with the path's successes (-1: nothing). Returns the steps looked at, by trace."""
+    labeler.start(tasks or [task(len(path)) for path in paths])
+    seen: list[list[int]] = [[] for _ in paths]
+    while asks := labeler.ask():
+        outcomes = []
+        for ask in asks:
+            assert ask.count == labeler.k
+            successes = paths[ask.trace][ask.step_index]
+            seen[ask.trace].append(ask.step_index)
+            outcomes.append(Outcome(ask.trace, ask.step_index, 0 if successes < 0 else ask.count, max(successes, 0)))
+        labeler.tell(outcomes)
+    return seen
+
+
+def labels(labeler: CountingLabeler, trace: int, section: LabelSection | None = None) -> list[str]:
+    values, advantages = labeler.values(trace), labeler.advantages(trace)
+    return label_steps(values, advantages, labeler.tasks[trace].verdict, section or LabelSection())
+
+
+def test_bisect_halves_and_labels_the_step_that_it_finds() -> None:
+    labeler = BisectLabeler(8, 0.9)
+    #                            pit at 5                   at 0         last step        one step
+    seen = search(labeler, [[7, 4, 6, 3, 2, 0, 0, 0], [0, 0, 0, 0], [4, 4, 4, 4], [0]])
+    assert seen == [[3, 5, 4], [1, 0], [1, 2], []]
+    assert [labeler.found(t) for t in range(4)] == [5, 0, 3, 0]
+    assert labels(labeler, 0) == ["unlabelled"] * 5 + ["pit"] + ["unlabelled"] * 2
+    assert labels(labeler, 1) == ["pit", "unlabelled", "unlabelled", "unlabelled"]
+    assert labels(labeler, 2) == ["unlabelled"] * 3 + ["pit"]
+    assert labels(labeler, 3) == ["pit"]
+    # Counted values stand where they were counted; V_0 is before the first step.
+    assert labeler.values(0)[3:6] == [estimate(3, 8, 0.9), estimate(2, 8, 0.9), estimate(0, 8, 0.9)]
+    assert labeler.values(0)[6] is None
+    assert labeler.advantages(0)[5] == difference(estimate(0, 8, 0.9), estimate(2, 8, 0.9))
+    assert labeler.advantages(1)[0] == difference(estimate(0, 8, 0.9), estimate(4, 8, 0.9))
+
+
+def test_first_zero_stops_at_the_first_pit() -> None:
+    labeler = FirstZeroLabeler(4, 0.9)
+    seen = search(labeler, [[4, 2, 0, 3, 0], [0, 0], [1, 2, 2]])
+    assert seen == [[0, 1, 2], [0], [0, 1]]
+    assert [labeler.found(t) for t in range(3)] == [2, 0, 2]
+    assert labels(labeler, 0) == ["unlabelled", "unlabelled", "pit", "unlabelled", "unlabelled"]
+    assert labels(labeler, 1) == ["pit", "unlabelled"]
+    assert labels(labeler, 2) == ["unlabelled", "unlabelled", "pit"]
+    assert labeler.values(0)[:3] == [estimate(4, 4, 0.9), estimate(2, 4, 0.9), estimate(0, 4, 0.9)]
+    assert labeler.values(0)[3] is None
+
+
+@pytest.mark.parametrize("kind", [BisectLabeler, FirstZeroLabeler])
+def test_searches_leave_right_traces_alone(kind: type[SearchLabeler]) -> None:
+    labeler = kind(8, 0.9)
+    assert search(labeler, [[4, 0, 4]], [task(3, CORRECT)]) == [[]]
+    assert labeler.found(0) is None
+    assert labeler.values(0) == labeler.advantages(0) == [None] * 3
+    # ... also when told of a prefix that a wrong trace shares.
+    labeler.tell([Outcome(0, 1, 8, 0)])
+    assert labels(labeler, 0) == ["unlabelled"] * 3
+
+
+@pytest.mark.parametrize("kind", [BisectLabeler, FirstZeroLabeler])
+def test_the_pit_is_the_found_step_or_none(kind: type[SearchLabeler]) -> None:
+    """Any path of counts: never another step, and none only where the fall is within the dead zone."""
+    rng, pits = random.Random(3), 0
+    for _ in range(300):
+        path = [rng.choice([0, 0, 1, 2, 3, 5, 8]) for _ in range(rng.randrange(1, 12))]
+        labeler = kind(8, 0.9)
+        (seen,) = search(labeler, [path])
+        assert len(seen) == len(set(seen))
+        if kind is BisectLabeler:
+            assert len(seen) <= len(path).bit_length()
+        found = labeler.found(0)
+        assert found is not None
+        before = path[found - 1] / 8 if found else 0.5
+        names = labels(labeler, 0)
+        assert names[found] == ("pit" if before > 0.2 else "neutral")
+        assert set(names[:found] + names[found + 1 :]) <= {"unlabelled"}
+        pits += names[found] == "pit"
+    assert pits > 100
+
+
+def test_a_search_that_cannot_look_finds_nothing() -> None:
+    """-1: no room for a rollout. What lies to the left may still be found."""
+    labeler = BisectLabeler(8, 0.9)
+    seen = search(labeler, [[4, 4, -1, -1, -1, 0], [4, 0, -1, -1, -1, 0]])
+    assert seen == [[2, 0, 1], [2, 0, 1]]
+    assert [labeler.found(t) for t in range(2)] == [None, 1]
+    assert labels(labeler, 0) == ["unlabelled"] * 6
+    labeler = FirstZeroLabeler(4, 0.9)
+    assert search(labeler, [[4, -1, 0]]) == [[0, 1]]
+    assert labeler.found(0) is None
+    assert labels(labeler, 0) == ["unlabelled"] * 3
+
+
+def test_best_of_values_are_in_the_differences_too() -> None:
+    labeler = FixedLabeler(8, 0.9, best_of=5)
+    labeler.start([task(3), task(3)])
+    labeler.tell([Outcome(0, 0, 8, 2), Outcome(0, 1, 8, 1), Outcome(1, 0, 8, 2), Outcome(1, 1, 4, 1)])
+    two, one, v0 = (estimate(s, 8, 0.9, 5) for s in (2, 1, 4))
+    assert two.value == pytest.approx(1 - 6 / 56)  # C(6, 5) / C(8, 5)
+    assert labeler.values(0) == [two, one, exact(0.0)]
+    assert labeler.advantages(0) == [difference(two, v0), difference(one, two), difference(exact(0.0), one)]
+    assert labeler.values(1) == [two, None, exact(0.0)]  # 4 counts can't show the best of 5
+
+
+class Scripted:
+    """Says what it is told to, and asks once."""
+
+    def __init__(self, advantages: list[float | None], asks: list[Ask], reads: set[str]):
+        self.name, self.reads, self.said, self.told = "scripted", frozenset(reads), asks, []
+        self.a = [None if a is None else Difference(a, a - 0.1, a + 0.1) for a in advantages]
+
+    def start(self, tasks) -> None: ...
+
+    def ask(self) -> list[Ask]:
+        asks, self.said = self.said, []
+        return asks
+
+    def tell(self, outcomes) -> None:
+        self.told += outcomes
+
+    def values(self, trace: int) -> list[Estimate | None]:
+        return [None if a is None else exact(0.5) for a in self.a]
+
+    def advantages(self, trace: int) -> list[Difference | None]:
+        return list(self.a)
+
+
+def test_consensus_keeps_what_both_say() -> None:
+    plus, minus, zero, unknown = 0.5, -0.5, 0.1, None
+    rows = [
+        (plus, 0.4, True), (minus, -0.3, True), (zero, 0.0, True), (zero, unknown, True), (unknown, -0.1, True),
+        (plus, minus, False), (plus, zero, False), (zero, minus, False), (plus, unknown, False),
+        (unknown, minus, False), (unknown, unknown, False),
+    ]  # fmt: skip
+    one = Scripted([r[0] for r in rows], [Ask(0, 0, 2)], {"branches"})
+    other = Scripted([r[1] for r in rows], [Ask(0, 0, 4), Ask(0, 1, 1)], {"beliefs"})
+    labeler = ConsensusLabeler(one, other, LabelSection())
+    labeler.start([task(len(rows))])
+    assert labeler.reads == {"branches", "beliefs"}
+    assert labeler.ask() == [Ask(0, 0, 2), Ask(0, 0, 4), Ask(0, 1, 1)]
+    assert labeler.ask() == []
+    outcome = Outcome(0, 0, 4, 1)
+    labeler.tell([outcome])
+    assert one.told == other.told == [outcome]
+    for (a, b, kept), said in zip(rows, labeler.advantages(0), strict=True):
+        first = a if a is not None else b
+        assert (said.value if said else None) == (first if kept else None)
+    # Values stay where advantages go: the pit rule looks for the lowest of them.
+    assert labeler.values(0)[:-1] == [exact(0.5)] * (len(rows) - 1)
+    assert labeler.values(0)[-1] is None
+
+
+def test_consensus_reads_significance_where_the_recipe_does() -> None:
+    doubtful, sure = Scripted([-0.5], [], set()), Scripted([-0.5], [], set())
+    doubtful.a = [Difference(-0.5, -1.0, 0.1)]
+    tasks = [task(1)]
+    for strict, kept in ((False, True), (True, False)):
+        labeler = ConsensusLabeler(sure, doubtful, LabelSection(require_significance=strict))
+        labeler.start(tasks)
+        assert (labeler.advantages(0)[0] is not None) == kept
+
+
+def test_consensus_of_real_labelers_hears_what_it_did_not_ask() -> None:
+    """The oracle asks nothing, bisect little, fixed everything."""
+    section = LabelSection(labeler="consensus", agree=("fixed", "oracle"), k=4)
+    labeler = open_labeler(section, lambda problem, prefix: float(prefix == "0;"))
+    labeler.start([task(3)])
+    labeler.ask()
+    labeler.tell([Outcome(0, 0, 4, 4), Outcome(0, 1, 4, 0)])
+    assert [a.value if a else None for a in labeler.advantages(0)] == [0.5, -1.0, 0.0]
+
+    both = open_labeler(LabelSection(labeler="consensus", agree=("bisect", "fixed"), k=8))
+    both.start([task(4)])
+    outcomes = [Outcome(0, i, 8, s) for i, s in enumerate([7, 4, 0])]
+    assert len(both.ask()) == 1 + 3
+    both.tell(outcomes)
+    assert both.ask() == []  # what fixed asked answered all that bisect wanted to know
+    assert [a is not None for a in both.advantages(0)] == [False, False, True, True]
+
+
+def test_what_labelers_need() -> None:
+    def needs(**fields: object) -> tuple[bool, bool, bool]:
+        section = LabelSection(**fields)
+        return needs_rollouts(section), needs_beliefs(section), needs_policy(section)
+
+    for name in ("fixed", "bisect", "first_zero", "adaptive"):
+        assert needs(labeler=name) == (True, False, True)
+    for name in ("oracle", "arithmetic", "none"):
+        assert needs(labeler=name) == (False, False, False)
+    assert needs(labeler="belief") == (False, True, True)
+    assert needs(labeler="consensus", agree=("arithmetic", "oracle")) == (False, False, False)
+    assert needs(labeler="consensus", agree=("arithmetic", "belief")) == (False, True, True)
+    assert needs(labeler="consensus", agree=("bisect", "oracle")) == (True, False, True)
+    assert needs(labeler="fixed", agree=("adaptive", "belief"), belief="!") == (True, False, True)
+
+
+def test_open_labeler_opens_every_labeler() -> None:
+    for name in ("adaptive", "fixed", "bisect", "first_zero", "belief", "arithmetic", "consensus", "oracle", "none"):
+        labeler = open_labeler(LabelSection(labeler=name, k=8, best_of=1), lambda problem, prefix: 1.0)
+        assert labeler.name == name
+    searching = open_labeler(LabelSection(labeler="bisect", k=6, best_of=5))
+    assert (searching.k, searching.best_of) == (6, 5)
+    pair = open_labeler(LabelSection(labeler="consensus", agree=("adaptive", "belief"), belief="!"))
+    assert (pair.first.name, pair.second.name) == ("adaptive", "belief")

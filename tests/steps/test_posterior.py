@@ -143,3 +143,12 @@ def test_weights_count_like_copies():
     heavy.learn(2)
     copies.learn(2)
     assert paths(heavy).value[0] == pytest.approx(paths(copies).value[0], abs=1e-5)
+
+
+def test_a_hint_counts_like_samples_of_the_value_itself():
+    hinted, plain = posterior([(0.0, 0.0)], False), posterior([(0.0, 0.0)], False)
+    hinted.hints = np.array([[[0, 0], [30, 3], [0, 0]]], np.float32)
+    plain.add(0, 0, 33, 30)  # p = 0: what leaves before step 2 is a sample of V_1
+    assert paths(hinted).value == pytest.approx(paths(plain).value, abs=1e-4)
+    both = paths(hinted, covariance=True), paths(plain, covariance=True)
+    assert both[0].covariance == pytest.approx(both[1].covariance, abs=1e-4)

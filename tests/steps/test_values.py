@@ -5,7 +5,17 @@ import random
 import pytest
 
 from negrl.records import Sampling, Trace
-from negrl.steps.values import difference, estimate, exact, prompt_values, verdict_value, wilson
+from negrl.steps.values import (
+    at_least_one,
+    best_of_counts,
+    difference,
+    estimate,
+    exact,
+    prompt_values,
+    verdict_value,
+    wilson,
+    with_best_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +106,45 @@ def test_prompt_values_count_traces_as_rollouts_are_counted() -> None:
     traces = [trace("a", verdict, reason, i) for i, (verdict, reason) in enumerate(verdicts)]
     values = prompt_values([*traces, trace("b", "undecided", "unparsable", 0)], 0.9)
     assert values == {"a": estimate(2, 5, 0.9)}
+
+
+@pytest.mark.parametrize(("n", "k"), [(8, 5), (16, 5), (5, 5), (8, 2)])
+def test_best_of_k_from_counts_is_unbiased_and_the_plug_in_is_not(n: int, k: int) -> None:
+    rng = random.Random(n * k)
+    draws, p = 20_000, 0.22
+    truth = at_least_one(p, k)
+    successes = [sum(rng.random() < p for _ in range(n)) for _ in range(draws)]
+    unbiased = [best_of_counts(s, n, k) for s in successes]
+    plug_in = [at_least_one(s / n, k) for s in successes]
+    error = 4 * (sum((u - truth) ** 2 for u in unbiased) ** 0.5) / draws  # four standard errors of the mean
+    assert abs(sum(unbiased) / draws - truth) < error
+    assert truth - sum(plug_in) / draws > 3 * error
+
+
+def test_best_of_one_is_the_plain_value() -> None:
+    for n in range(1, 12):
+        for s in range(n + 1):
+            assert best_of_counts(s, n, 1) == pytest.approx(s / n)
+    assert estimate(3, 8, 0.9, 1) == estimate(3, 8, 0.9)
+    assert with_best_of(exact(0.3), 0.9, 1) == exact(0.3)
+
+
+def test_best_of_k_needs_k_counts() -> None:
+    assert estimate(2, 4, 0.9, 5) is None
+    assert with_best_of(estimate(2, 4, 0.9), 0.9, 5) is None
+    with pytest.raises(ValueError, match="best of 5 from 2 successes of 4 trials"):
+        best_of_counts(2, 4, 5)
+
+
+def test_best_of_k_bounds_hold_the_value_and_known_values_stay_known() -> None:
+    for n in range(5, 30):
+        for s in range(n + 1):
+            e = estimate(s, n, 0.9, 5)
+            assert 0 <= e.low <= e.value <= e.high <= 1
+            assert (e.n, e.successes) == (n, s)
+            low, high = wilson(s, n, 0.9)
+            assert e.low <= at_least_one(low, 5)
+            assert e.high >= at_least_one(high, 5)
+    assert with_best_of(exact(0.0), 0.9, 5) == exact(0.0)
+    assert with_best_of(exact(1.0), 0.9, 5) == exact(1.0)
+    assert with_best_of(exact(0.5), 0.9, 5) == exact(1 - 0.5**5)

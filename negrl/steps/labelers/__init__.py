@@ -1,4 +1,4 @@
-"""Labelers by name. Adding one: a module here, and a line in `open_labeler`."""
+"""Labelers by name. Adding one: a module here, a line in `open_labeler`, and its name in the recipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from negrl.errors import InputError
-from negrl.steps.labelers.base import Ask, Labeler, Outcome, Task
+from negrl.steps.labelers.base import Ask, Branch, Labeler, Outcome, Task
+from negrl.steps.labelers.bisect import BisectLabeler
+from negrl.steps.labelers.consensus import ConsensusLabeler
+from negrl.steps.labelers.first_zero import FirstZeroLabeler
 from negrl.steps.labelers.fixed import FixedLabeler
 from negrl.steps.labelers.none import NoLabeler
 from negrl.steps.labelers.oracle import OracleLabeler
@@ -15,7 +18,27 @@ if TYPE_CHECKING:
     from negrl.recipe import LabelSection
     from negrl.records import Problem
 
-__all__ = ["Ask", "FixedLabeler", "Labeler", "NoLabeler", "OracleLabeler", "Outcome", "Task", "open_labeler"]
+__all__ = [
+    "Ask", "BisectLabeler", "Branch", "ConsensusLabeler", "FirstZeroLabeler", "FixedLabeler", "Labeler", "NoLabeler",
+    "OracleLabeler", "Outcome", "Task", "needs_beliefs", "needs_policy", "needs_rollouts", "open_labeler",
+]  # fmt: skip
+
+_BY_ROLLOUTS = {"adaptive", "fixed", "bisect", "first_zero"}
+
+
+def needs_rollouts(section: LabelSection) -> bool:
+    """Does the recipe's labeler ask for rollouts?"""
+    return not _BY_ROLLOUTS.isdisjoint(section.members)
+
+
+def needs_beliefs(section: LabelSection) -> bool:
+    """Does the recipe's labeler read log p(gold answer | prefix)?"""
+    return "belief" in section.members
+
+
+def needs_policy(section: LabelSection) -> bool:
+    """Does the recipe's labeler need the policy in an engine, for rollouts or beliefs?"""
+    return needs_rollouts(section) or needs_beliefs(section)
 
 
 def open_labeler(section: LabelSection, value: Callable[[Problem, str], float] | None = None) -> Labeler:
@@ -24,10 +47,30 @@ def open_labeler(section: LabelSection, value: Callable[[Problem, str], float] |
     Raises:
         InputError: the recipe asks for the oracle and there is none.
     """
-    if section.labeler == "oracle":
+    name = section.labeler
+    if name == "consensus":
+        first, second = (open_labeler(section.model_copy(update={"labeler": n}), value) for n in section.agree)
+        return ConsensusLabeler(first, second, section)
+    if name == "adaptive":
+        from negrl.steps.labelers.adaptive import AdaptiveLabeler
+
+        return AdaptiveLabeler(section)
+    if name == "belief":
+        from negrl.steps.labelers.belief import BeliefLabeler
+
+        return BeliefLabeler(section.confidence, section.best_of)
+    if name == "arithmetic":
+        from negrl.steps.labelers.arithmetic import ArithmeticLabeler
+
+        return ArithmeticLabeler()
+    if name == "oracle":
         if value is None:
             raise InputError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
         return OracleLabeler(value)
-    if section.labeler == "none":
+    if name == "none":
         return NoLabeler()
-    return FixedLabeler(section.k, section.confidence)
+    if name == "bisect":
+        return BisectLabeler(section.k, section.confidence, section.best_of)
+    if name == "first_zero":
+        return FirstZeroLabeler(section.k, section.confidence, section.best_of)
+    return FixedLabeler(section.k, section.confidence, section.best_of)

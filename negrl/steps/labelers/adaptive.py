@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,13 +34,14 @@ _FIRST_LESSONS = 3  # EM iterations before the first ask
 
 class AdaptiveLabeler:
     name = "adaptive"
-    reads = frozenset({"branches"})
 
     def __init__(self, section: LabelSection):
         self.section = section
+        self.reads = frozenset({"branches"} if section.belief is None else {"branches", "beliefs"})
 
     def start(self, tasks: Sequence[Task]) -> None:
-        self._tasks = list(tasks)
+        known = self.section.step_chances
+        self._tasks = list(tasks) if known else [replace(t, step_logps=None) for t in tasks]
         self._merge()
         self._spent_tokens, self._rounds, self._learned_at = 0, 0, 0
         self._known: Paths | None = None
@@ -48,6 +50,8 @@ class AdaptiveLabeler:
             for branch in task.samples:
                 left = branch.left if task.step_logps else -1  # without p only "from the prompt" is known
                 self._posterior.add(path, left, branch.n, branch.successes)
+        if self.section.belief is not None:
+            self._posterior.hints = self._hints()
         self._posterior.learn(_FIRST_LESSONS)
         self._open = np.arange(len(self._first))
 
@@ -84,6 +88,28 @@ class AdaptiveLabeler:
         self._asked = np.zeros(n, np.int64)
         self._direct: dict[tuple[int, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
         self._exhausted = np.zeros((n, m), bool)
+
+    def _hints(self) -> Floats | None:
+        """The calibrated beliefs as pseudo-counts: a value known to variance rho V (1 - V) is worth 1 / rho - 1
+        samples. The beliefs of one trace err together, so they share that number; and only the share of the
+        verdicts' log loss by which they beat V_0, which is known already, is news."""
+        from negrl.steps.labelers.belief import BeliefLabeler
+
+        belief = BeliefLabeler(self.section.confidence)
+        belief.start(self._tasks)
+        hints = np.zeros((len(self._first), self._prefix.shape[1] + 1, 2), np.float32)
+        worth, loss, loss_of_v0 = 1 / max(belief.rho, 0.01) - 1, 0.0, 0.0
+        for path, t in enumerate(self._first):
+            values = belief.values(t)[:-1]
+            n, right = (sum(getattr(b, name) for b in self._tasks[t].samples) for name in ("n", "successes"))
+            v0 = (right + 0.5) / (n + 1)
+            for i, value in enumerate(values, start=1):
+                if value is not None:
+                    hints[path, i] = np.array([value.value, 1 - value.value]) * worth / len(values)
+                    told, before = (v if self._tasks[t].verdict == CORRECT else 1 - v for v in (value.value, v0))
+                    loss -= self._weight[path] / len(values) * np.log(max(told, 1e-6))
+                    loss_of_v0 -= self._weight[path] / len(values) * np.log(max(before, 1e-6))
+        return hints * (1 - loss / loss_of_v0) if loss < loss_of_v0 else None
 
     def ask(self) -> list[Ask]:
         limit, budget = self.section.max_rollouts, self.section.budget_tokens

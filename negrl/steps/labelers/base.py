@@ -13,7 +13,7 @@ from typing import Protocol
 
 from negrl.records import Problem
 from negrl.steps.split import Span
-from negrl.steps.values import Difference, Estimate, difference, estimate, verdict_value
+from negrl.steps.values import Difference, Estimate, difference, estimate, verdict_value, with_best_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ class Labeler(Protocol):
         ...
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """What came of the last asks."""
+        """What came of the last asks, and for prefixes that others asked for: more than was asked may come. Only
+        called after an ask."""
         ...
 
     def values(self, trace: int) -> list[Estimate | None]:
@@ -100,12 +101,16 @@ class Labeler(Protocol):
 
 class CountingLabeler:
     """What labelers by rollouts share: counts per prefix, plain ratios as values, plain differences
-    as advantages. A subclass decides what to ask."""
+    as advantages. A subclass decides what to ask.
+
+    With `best_of` K > 1 the values (V_0 in the differences too) are the chance that the best of K tries is
+    right, by the unbiased estimator; fewer counts than K give none.
+    """
 
     reads: frozenset[str] = frozenset()
 
-    def __init__(self, confidence: float):
-        self.confidence = confidence
+    def __init__(self, confidence: float, best_of: int = 1):
+        self.confidence, self.best_of = confidence, best_of
         self.tasks: list[Task] = []
         self.counts: list[list[tuple[int, int]]] = []
         """(n, successes) of each step of each task."""
@@ -122,14 +127,19 @@ class CountingLabeler:
 
     def values(self, trace: int) -> list[Estimate | None]:
         """The last step's value is the verdict: the trace is finished, nothing is left to chance."""
-        earlier = [estimate(successes, n, self.confidence) for n, successes in self.counts[trace][:-1]]
+        known = self.counts[trace][:-1]
+        earlier = [estimate(successes, n, self.confidence, self.best_of) for n, successes in known]
         return [*earlier, verdict_value(self.tasks[trace].verdict)]
 
     def advantages(self, trace: int) -> list[Difference | None]:
-        return plain_differences(self.values(trace), self.tasks[trace].v0)
+        return plain_differences(self.values(trace), self.v0(trace))
+
+    def v0(self, trace: int) -> Estimate | None:
+        """V_0 of a task's problem, as the values are given."""
+        return with_best_of(self.tasks[trace].v0, self.confidence, self.best_of)
 
 
-def plain_differences(values: Sequence[Estimate | None], v0: Estimate) -> list[Difference | None]:
+def plain_differences(values: Sequence[Estimate | None], v0: Estimate | None) -> list[Difference | None]:
     """A_i = V_i - V_(i-1), with V_0 before the first; None where either side is missing."""
     before: list[Estimate | None] = [v0, *values[:-1]]
     return [difference(v, b) if v and b else None for v, b in zip(values, before, strict=True)]

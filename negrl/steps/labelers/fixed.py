@@ -13,8 +13,8 @@ from negrl.steps.labelers.base import Ask, CountingLabeler, Task
 class FixedLabeler(CountingLabeler):
     name = "fixed"
 
-    def __init__(self, k: int, confidence: float):
-        super().__init__(confidence)
+    def __init__(self, k: int, confidence: float, best_of: int = 1):
+        super().__init__(confidence, best_of)
         self.k = k
         self._asked = False
 
