@@ -234,8 +234,8 @@ class LabelSection(Section):
     agree: tuple[str, str] = ("adaptive", "arithmetic")
     """The two labelers of `consensus`: the first one's advantages stand where the two agree."""
     belief: str | None = None
-    """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\n#### " (belief).
-    Default: by `verify.extract`."""
+    """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\n#### " (belief;
+    with adaptive it becomes its prior). Default: none for adaptive, by `verify.extract` for belief."""
     best_of: int = Field(1, ge=1)
     """Values are the chance that the best of so many tries is right (Setlur et al. 2024: 5). 1: of one try. Counts
     below it give no value, so k (and sample.n, for V_0) must not be smaller."""

@@ -37,6 +37,7 @@ def label(first: Ran, tiny: Callable[..., Ran], folder: Path, *overrides: str) -
     ("labeler", "overrides"),
     [
         ("bisect", []), ("first_zero", []), ("belief", []), ("adaptive", []),
+        ("adaptive", ["label.belief='!'"]),
         ("consensus", ["label.agree=[fixed,belief]"]), ("consensus", ["label.agree=[adaptive,arithmetic]"]),
         ("bisect", ["label.best_of=3"]), ("fixed", ["label.stop=['!']"]),
     ],

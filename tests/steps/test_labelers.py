@@ -281,6 +281,7 @@ def test_what_labelers_need() -> None:
     for name in ("oracle", "arithmetic", "none"):
         assert needs(labeler=name) == (False, False, False)
     assert needs(labeler="belief") == (False, True, True)
+    assert needs(labeler="adaptive", belief="!") == (True, True, True)
     assert needs(labeler="consensus", agree=("arithmetic", "oracle")) == (False, False, False)
     assert needs(labeler="consensus", agree=("arithmetic", "belief")) == (False, True, True)
     assert needs(labeler="consensus", agree=("bisect", "oracle")) == (True, False, True)
@@ -293,5 +294,8 @@ def test_open_labeler_opens_every_labeler() -> None:
         assert labeler.name == name
     searching = open_labeler(LabelSection(labeler="bisect", k=6, best_of=5))
     assert (searching.k, searching.best_of) == (6, 5)
+    # Two that are to agree must not have it from each other.
     pair = open_labeler(LabelSection(labeler="consensus", agree=("adaptive", "belief"), belief="!"))
-    assert (pair.first.name, pair.second.name) == ("adaptive", "belief")
+    assert pair.first.reads == {"branches"}
+    prior = open_labeler(LabelSection(labeler="consensus", agree=("adaptive", "arithmetic"), belief="!"))
+    assert prior.first.reads == {"branches", "beliefs"}

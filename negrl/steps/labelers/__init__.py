@@ -33,7 +33,7 @@ def needs_rollouts(section: LabelSection) -> bool:
 
 def needs_beliefs(section: LabelSection) -> bool:
     """Does the recipe's labeler read log p(gold answer | prefix)?"""
-    return "belief" in section.members
+    return "belief" in section.members or ("adaptive" in section.members and section.belief is not None)
 
 
 def needs_policy(section: LabelSection) -> bool:
@@ -49,7 +49,12 @@ def open_labeler(section: LabelSection, value: Callable[[Problem, str], float] |
     """
     name = section.labeler
     if name == "consensus":
-        first, second = (open_labeler(section.model_copy(update={"labeler": n}), value) for n in section.agree)
+        # Two that are to agree must not have it from each other: beside belief, adaptive goes without it.
+        prior = None if "belief" in section.agree else section.belief
+        first, second = (
+            open_labeler(section.model_copy(update={"labeler": n, "belief": prior if n == "adaptive" else None}), value)
+            for n in section.agree
+        )
         return ConsensusLabeler(first, second, section)
     if name == "adaptive":
         from negrl.steps.labelers.adaptive import AdaptiveLabeler
