@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 GOALS = {"fixed K=16": 6.0, "bisect K=8": 2.0}
 """Tokens of the peer over those of adaptive at equal RMSE or pit F1, at least."""
 COVERAGE = (0.85, 0.95)
+OUTSIDE = 0.05
+"""Share of the wall time outside the engine, at most."""
 HEADS = (
     "labeler", "tokens a trace", "RMSE of A", "pit F1", "spurious F1", "by sign alone", "intervals cover A",
     "mean width",
@@ -149,6 +151,7 @@ zero-padded weights: the same rollouts at a larger model's cost.
 ## Where adaptive is weak
 
 {weak}
+- Spurious steps of more than the dead zone are rare here ({spurious} in all): their F1 is a rough figure.
 - One world of short chains ({steps:.1f} steps a trace on average), policies of one small model, one seed. Values here
   stay flat and then jump; where they drift, a prior of rare jumps helps less.
 """
@@ -169,7 +172,10 @@ def page(found: LabelCost, rows: list[tuple[str, str, str, Ratio]], stem: str) -
         for p in found.policies
     ]
     packages = (f"{name} {found.versions[name]}" for name in ("negrl", "torch", "transformers"))
-    blind = ratio_lines(ratios(found, "blind"), "blind")
+    without = ratios(found, "blind")
+    blind = ratio_lines(without, "blind")
+    weak = [*weak_points(found, rows), *_slow(found), *weak_points(found, without, "blind")]
+    weak = weak or ["By these measures, nowhere."]
     return PAGE.format(
         command=found.command, others=recipe.sample.n - 1, default=recipe.label.max_rollouts, **_at_default(found),
         hardware=found.hardware, threads=recipe.threads or "default",
@@ -183,7 +189,8 @@ def page(found: LabelCost, rows: list[tuple[str, str, str, Ratio]], stem: str) -
         closed=1 - NOT_UNCERTAIN, policies="\n".join(policies), timed=found.overheads[0].traces,
         blur=sum(p.total("blur") for p in found.policies) / sum(p.total("steps") for p in found.policies),
         overheads="\n".join(_overhead(o) for o in found.overheads), steps=_steps(first),
-        weak="\n".join(f"- {line}" for line in weak_points(found, rows)) or "- By these measures, nowhere.",
+        spurious=", ".join(f"{p.total('spurious_true'):.0f} of {p.name}" for p in found.policies),
+        weak="\n".join(f"- {line}" for line in weak),
     )  # fmt: skip
 
 
@@ -203,28 +210,37 @@ def _overhead(o: Overhead) -> str:
     )
 
 
+def _slow(found: LabelCost) -> list[str]:
+    return [
+        f"{o.labeler}: {1 - o.engine / o.wall:.0%} of the wall time is not the engine's at {thousands(o.parameters)} "
+        f"parameters, above {OUTSIDE:.0%}."
+        for o in found.overheads
+        if o.labeler.startswith("adaptive") and 1 - o.engine / o.wall > OUTSIDE
+    ]
+
+
 def _steps(policy: PolicyCost) -> float:
     return policy.total("steps") / max(1.0, policy.total("traces"))
 
 
-def weak_points(found: LabelCost, rows: list[tuple[str, str, str, Ratio]]) -> list[str]:
-    """What the figures say against `adaptive`: goals missed, peers that end up better."""
+def weak_points(found: LabelCost, rows: list[tuple[str, str, str, Ratio]], kind: str = "adaptive") -> list[str]:
+    """What the figures say against `kind`: goals missed, peers that end up better."""
     lines = []
     for who, peer, name, ratio in rows:
         value, goal = ratio.value or 0.0, GOALS.get(peer, 0.0)
         if value < goal:
-            lines.append(f"{who}: {value:.1f}x of {peer} at equal {name}, short of {goal:g}x.")
+            lines.append(f"{who}, {kind}: {value:.1f}x of {peer} at equal {name}, short of {goal:g}x.")
         elif ratio.low < goal:
             lines.append(
-                f"{who}: the interval of the {value:.1f}x over {peer} at equal {name} begins at {ratio.low:.1f}, "
-                f"below {goal:g}x."
+                f"{who}, {kind}: the interval of the {value:.1f}x over {peer} at equal {name} begins at "
+                f"{ratio.low:.1f}, below {goal:g}x."
             )
     for policy in [*found.policies, pooled(found.policies)]:
-        adaptive = policy.find("adaptive")
+        adaptive = policy.find(kind)
         covers = [c for m in adaptive if (c := m.at("coverage")) == c]
         if covers and not (COVERAGE[0] <= min(covers) and max(covers) <= COVERAGE[1]):
             lines.append(
-                f"{policy.name}: intervals at {found.recipe.label.confidence:.0%} cover A {min(covers):.0%} to "
+                f"{policy.name}, {kind}: intervals at {found.recipe.label.confidence:.0%} cover A {min(covers):.0%} to "
                 f"{max(covers):.0%} of the time, by budget."
             )
         for name, words in (("rmse", "RMSE"), ("pit_f1", "pit F1"), ("spurious_f1", "spurious F1")):

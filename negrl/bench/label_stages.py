@@ -182,8 +182,8 @@ def check(frame: Frame, who: Subject, known: Done, prefixes: int, rollouts: int)
 
 
 def label(frame: Frame, who: Subject, section: LabelSection, name: str, engine: Engine) -> Done:
-    """The labels of one labeler, and what it spent on each problem. Kept per code of `negrl/steps`: labels
-    made by another version are made again."""
+    """The labels of one labeler, and what it spent on each problem. Kept per code of the labeler: labels made by
+    another version of it are made again."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         from negrl.verify import Verifier
@@ -204,7 +204,7 @@ def label(frame: Frame, who: Subject, section: LabelSection, name: str, engine: 
 
     inputs = {
         "traces": who.verified.key, "policy": who.policy.key, "label": section.model_dump(),
-        "sample": frame.recipe.sample.model_dump(), **tracing.drawing(frame), "code": _code("steps"),
+        "sample": frame.recipe.sample.model_dump(), **tracing.drawing(frame), "code": _labeler_code(section.labeler),
     }  # fmt: skip
     return frame.run("label-cost", f"{who.name} · {name}", inputs, work)
 
@@ -243,7 +243,7 @@ def overhead(
 
     inputs = {
         "traces": who.verified.key, "label": section.model_dump(), "parameters": parameters, "problems": problems,
-        "code": _code("steps"), **tracing.drawing(frame), "batch_size": frame.recipe.engine.batch_size,
+        "code": _labeler_code(section.labeler), **tracing.drawing(frame), "batch_size": frame.recipe.engine.batch_size,
     }  # fmt: skip
     return frame.run("label-overhead", f"overhead · {name} · {thousands(parameters)} parameters", inputs, work)
 
@@ -281,3 +281,15 @@ def _code(part: str) -> str:
     root = Path(__file__).parent.parent / part
     files = sorted(root.rglob("*.py")) if root.is_dir() else [root]
     return fingerprint([file.read_text() for file in files])
+
+
+@functools.cache
+def _labeler_code(labeler: str) -> str:
+    """A fingerprint of the source that a labeler's labels come from: another labeler's is no part of it."""
+    shared = {"base", "search", labeler}
+    files = []
+    for file in sorted((Path(__file__).parent.parent / "steps").rglob("*.py")):
+        others = file.parent.name == "labelers" and file.stem not in shared
+        if not (others or file.stem.startswith("equation") or (file.stem == "posterior" and labeler != "adaptive")):
+            files.append(file.read_text())
+    return fingerprint(files)

@@ -52,7 +52,8 @@ _SMALL_WORDS = frozenset(
 
 def clean(text: str) -> str:
     """The answer without what surrounds it. At most a few passes over the text."""
-    text = _SUPERSCRIPTS.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", text).translate(_CHARACTERS).strip()
+    text = _SUPERSCRIPTS.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", text).translate(_CHARACTERS)
+    text = text.replace("{,}", ",").strip()  # first: no braces inside a wrapper
     for _ in range(8):
         before = text
         text = text.strip().rstrip(".,;:").strip()
@@ -60,7 +61,7 @@ def clean(text: str) -> str:
             text = next(g for g in match.groups() if g is not None)
         if text == before:
             break
-    text = _DIGIT_SPACING.sub(",", text.replace(r"\!", "").replace("{,}", ","))
+    text = _DIGIT_SPACING.sub(",", text.replace(r"\!", ""))
     text = text.replace(r"\$", "").replace(r"\%", "%").replace("$", "")
     text = _SIZES.sub("", _SPACING.sub(" ", text))
     text = _EMPTY.sub(r"\\emptyset ", text)
