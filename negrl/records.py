@@ -105,7 +105,7 @@ class Trace:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`value` is correct, incorrect or undecided; `reason` says why it is undecided (no_answer,
-    truncated, timeout, unparsable, gold_unparsable), else None. `method` is the extraction that
+    truncated, timeout, memory, crashed, unparsable, gold_unparsable), else None. `method` is the extraction that
     found `answer`."""
 
     value: str

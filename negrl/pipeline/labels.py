@@ -66,7 +66,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
                     seed=section.seed, temperature=frame.recipe.sample.temperature,
                     max_tokens=frame.recipe.sample.max_tokens, bar=bar,
                 )  # fmt: skip
-                stage.write("prompts", index, Trace, [judge(verifier, t, problems[t.problem_id]) for t in drawn])
+                stage.write("prompts", index, Trace, judge(verifier, drawn, problems))
         v0 = prompt_values(stage.read("prompts", Trace) or traces, section.confidence)
         sizes = [sum(map(len, groups)) for groups in shards]
         budgets = shares(section.budget_tokens, sizes)
@@ -105,7 +105,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
             bar.note(f"{thousands(tokens)} rollout tokens")
         if total["scored_tokens"]:
             bar.note(f"{thousands(total['scored_tokens'])} tokens read for beliefs")
-        if total["asked"]:
+        if total["reused"]:
             bar.note(f"{total['reused'] / total['asked']:.0%} of the rollouts asked for shared by equal prefixes")
         return {**total, "generated_tokens": tokens, "rollouts": rollouts}
 

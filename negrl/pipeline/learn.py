@@ -149,10 +149,10 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
                 )  # fmt: skip
                 by_id = {p.problem_id: p for p in shard}
                 judged = []
-                for trace in drawn:
+                for trace in judge(verifier, drawn, by_id):
                     problem = by_id[trace.problem_id]
                     wrong = None if world is None else not all(world.check_steps(problem, trace.text))
-                    judged.append(dataclasses.replace(judge(verifier, trace, problem), meta=Json(has_wrong_step=wrong)))
+                    judged.append(dataclasses.replace(trace, meta=Json(has_wrong_step=wrong)))
                 stage.write("traces", index, Trace, judged)
             bar.advance()
         summary = _summary(stage, len(problems), section)
@@ -167,7 +167,7 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
         "policy": policy.key,
         "evaluate": section.model_dump(include={"n", "temperature", "seed"}),
         "max_tokens": max_tokens,
-        "verify": frame.recipe.verify.model_dump(),
+        "verify": frame.recipe.verify.model_dump(exclude={"workers"}),
         **drawing(frame),
     }
     done = frame.run("evaluate", title, inputs, work)

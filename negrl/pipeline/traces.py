@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError
@@ -174,13 +174,17 @@ def import_traces(frame: Frame, checked: Checked, policy: Policy) -> Done:
     return frame.run("import", "import traces", inputs, work)
 
 
-def judge(verifier: Verifier, trace: Trace, problem: Problem) -> Trace:
-    """The trace with its verdict."""
-    finish_reason = "stop" if trace.finish_reason == "imported" else trace.finish_reason
-    verdict = verifier.verify(trace.text, problem.gold, finish_reason)
-    return dataclasses.replace(
-        trace, answer=verdict.answer, verdict=verdict.value, verdict_reason=verdict.reason, method=verdict.method
-    )
+def judge(verifier: Verifier, traces: Sequence[Trace], problems: Mapping[str, Problem]) -> list[Trace]:
+    """The traces with their verdicts, by all workers at once. `problems` by id."""
+
+    def item(trace: Trace) -> tuple[str, str, str]:
+        finish_reason = "stop" if trace.finish_reason == "imported" else trace.finish_reason
+        return trace.text, problems[trace.problem_id].gold, finish_reason
+
+    return [
+        dataclasses.replace(t, answer=v.answer, verdict=v.value, verdict_reason=v.reason, method=v.method)
+        for t, v in zip(traces, verifier.verify_all([item(t) for t in traces]), strict=True)
+    ]
 
 
 VERIFY_SHARD = 4096
@@ -198,7 +202,7 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
         bar.total(len(traces))
         for index, shard in enumerate(chunks(traces, VERIFY_SHARD)):
             if not stage.has("traces", index):
-                stage.write("traces", index, Trace, [judge(verifier, t, problems[t.problem_id]) for t in shard])
+                stage.write("traces", index, Trace, judge(verifier, shard, problems))
             bar.advance(len(shard))
         judged = stage.read("traces", Trace)
         counts = Counter(t.verdict for t in judged)
@@ -217,7 +221,7 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
             bar.note(checks[0])
         return {"verdicts": dict(counts), "undecided": dict(reasons), "checks": checks}
 
-    inputs = {"traces": traces_done.key, "verify": frame.recipe.verify.model_dump()}
+    inputs = {"traces": traces_done.key, "verify": frame.recipe.verify.model_dump(exclude={"workers"})}
     return frame.run("verify", title, inputs, work)
 
 

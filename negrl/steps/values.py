@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from negrl.records import Trace
 
 
-VERIFIER_FAILED = ("timeout", "unparsable", "gold_unparsable")
+VERIFIER_FAILED = ("timeout", "memory", "crashed", "unparsable", "gold_unparsable")
 """Verdict reasons that say nothing about the policy."""
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from negrl.records import Sampling, Trace
 from negrl.steps.values import (
+    VERIFIER_FAILED,
     at_least_one,
     best_of_counts,
     difference,
@@ -16,6 +17,7 @@ from negrl.steps.values import (
     wilson,
     with_best_of,
 )
+from negrl.verify.pool import Failure
 
 
 @pytest.mark.parametrize(
@@ -148,3 +150,7 @@ def test_best_of_k_bounds_hold_the_value_and_known_values_stay_known() -> None:
     assert with_best_of(exact(0.0), 0.9, 5) == exact(0.0)
     assert with_best_of(exact(1.0), 0.9, 5) == exact(1.0)
     assert with_best_of(exact(0.5), 0.9, 5) == exact(1 - 0.5**5)
+
+
+def test_no_failure_of_the_verifier_counts_against_the_policy() -> None:
+    assert {str(failure) for failure in Failure} <= set(VERIFIER_FAILED)
