@@ -11,7 +11,7 @@ import typer
 from negrl import __version__
 from negrl.commands.bench import bench
 from negrl.commands.verify import audit, verify
-from negrl.errors import InputError
+from negrl.errors import GuardTripped, InputError
 from negrl.terminal import safe
 
 app = typer.Typer(
@@ -55,14 +55,15 @@ app.add_typer(bench)
 
 
 def main() -> None:
-    """The entry point. A mistake of the user's is one line and exit code 2, never a traceback."""
+    """The entry point. A mistake of the user's is one line and exit code 2, a guard that stopped a training one line
+    and exit code 3, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False) or 0  # typer returns the exit code, 130 after Ctrl-C
-    except InputError as error:
+    except (InputError, GuardTripped) as error:
         print(f"negrl: {safe(error)}", file=sys.stderr)
-        code = 2
+        code = error.exit_code
     except Exception as error:
         # typer's usage errors, of click or of its own copy of it, know how to show themselves
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):

@@ -1,4 +1,5 @@
-"""Mistakes a user can mend: one clear line, exit code 2, no traceback."""
+"""What ends a run with one clear line and no traceback: a mistake that the user can mend (exit code 2), a
+guard that stopped a training (exit code 3)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,15 @@ from collections.abc import Iterable
 class InputError(Exception):
     """Something the user gave is wrong. The message is one line that names the file, key or row,
     what was expected and, where there is one, the nearest right thing."""
+
+    exit_code = 2
+
+
+class GuardTripped(Exception):
+    """A guard stopped a training. The best weights are saved; the message is one line that says what
+    happened, at which step, and where they are. Exit code 3."""
+
+    exit_code = 3
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

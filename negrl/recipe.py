@@ -219,7 +219,7 @@ BELIEF_TEXTS = {
 
 class LabelSection(Section):
     labeler: Literal[
-        "adaptive", "fixed", "bisect", "first_zero", "belief", "arithmetic", "consensus", "oracle", "none"
+        "adaptive", "fixed", "bisect", "first_zero", "belief", "prm", "arithmetic", "consensus", "oracle", "none"
     ] = "adaptive"
     """`none`: split into steps only."""
     k: int = Field(8, ge=1)
@@ -236,6 +236,8 @@ class LabelSection(Section):
     belief: str | None = None
     """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\n#### " (belief;
     with adaptive it becomes its prior). Default: none for adaptive, by `verify.extract` for belief."""
+    prm: str | None = None
+    """Folder of a process reward model (prm): what a training with method process_reward leaves in `model`."""
     best_of: int = Field(1, ge=1)
     """Values are the chance that the best of so many tries is right (Setlur et al. 2024: 5). 1: of one try. Counts
     below it give no value, so k (and sample.n, for V_0) must not be smaller."""
@@ -280,6 +282,10 @@ class LabelSection(Section):
                 raise ValueError(f"agree: '{name}' can't take part{nearest(name, known)}; two of {', '.join(known)}")
         if self.agree[0] == self.agree[1]:
             raise ValueError(f"agree: '{self.agree[0]}' always agrees with itself; name two different labelers")
+        if ("prm" in self.members) != (self.prm is not None):
+            raise ValueError("prm: labeler prm needs the folder of a process reward model, and no other reads it")
+        if {"prm", "belief"} <= set(self.members) or ("prm" in self.members and self.belief is not None):
+            raise ValueError("agree: prm and beliefs can't be read together")
         if self.best_of > 1:
             for name in self.members:
                 if name in ("arithmetic", "oracle"):

@@ -9,7 +9,7 @@ so `negrl run` finds it done afterwards.
 import argparse
 import sys
 
-from negrl.errors import InputError
+from negrl.errors import GuardTripped, InputError
 from negrl.recipe import load_recipe
 from negrl.trainers.distributed import check_processes, is_main
 
@@ -38,10 +38,10 @@ def main() -> int:
         if is_main():
             print(f"model: {done.stage.path / 'model'}")
         return 0
-    except InputError as error:
+    except (InputError, GuardTripped) as error:
         if is_main():
             print(f"train.py: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
 
 
 if __name__ == "__main__":

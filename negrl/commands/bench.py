@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure labels and verdicts: cost and quality.")
+bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure labels, verdicts and training: cost and quality.")
 
 
 @bench.command("label-cost")
@@ -43,3 +43,14 @@ def verify_speed(
     from negrl.bench.verify_speed import main
 
     main(data, out)
+
+
+@bench.command("train-throughput")
+def train_throughput(
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/train-throughput"),
+    quick: Annotated[bool, typer.Option(help="One corner of the grid: a minute or two.")] = False,
+) -> None:
+    """Training on token trees, side by side with TRL on the same rows."""
+    from negrl.bench.train_throughput import main
+
+    main(out, quick)

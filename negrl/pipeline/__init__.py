@@ -128,6 +128,8 @@ def _run(frame: Frame, checked: Checked) -> RunRecord:
             references["base"] = learn.evaluate(frame, checked, base, "base · evaluate")
         references["start"] = learn.evaluate(frame, checked, start, "start · evaluate")
         for arm in arms:
+            if not METHODS[arm.section.method].makes_policy:
+                continue  # a process reward model writes no text
             arm.evaluation = learn.evaluate(frame, checked, arm.policy, f"{arm.name} · evaluate")
     frame.pause("evaluate")
     return RunRecord(checked, base, start, first, arms, references)

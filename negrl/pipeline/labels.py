@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.traces import chunks, draw, drawing, judge, prompting
-from negrl.policy import context_length, encode_prompt, encode_response
+from negrl.policy import check_model, context_length, encode_prompt, encode_response
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
+from negrl.recipe import PolicySection
 from negrl.records import (
     CORRECT,
     STEP_LABELS,
@@ -70,6 +71,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         v0 = prompt_values(stage.read("prompts", Trace) or traces, section.confidence)
         sizes = [sum(map(len, groups)) for groups in shards]
         budgets = shares(section.budget_tokens, sizes)
+        rewards = _rewards(frame)
         for index, groups in enumerate(shards):
             if not all(stage.has(table, index) for table in ("steps", "rollouts", "counts")):
                 own = section.model_copy(update={"budget_tokens": budgets[index]})
@@ -85,6 +87,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
                     bar.add_tokens,
                     v0,
                     context_length(policy.model, frame.recipe.policy),
+                    rewards,
                 )
                 stage.write("rollouts", index, Rollout, result.rollouts)
                 stage.write("steps", index, Step, result.steps)
@@ -104,7 +107,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         if tokens:
             bar.note(f"{thousands(tokens)} rollout tokens")
         if total["scored_tokens"]:
-            bar.note(f"{thousands(total['scored_tokens'])} tokens read for beliefs")
+            bar.note(f"{thousands(total['scored_tokens'])} tokens read for {'rewards' if section.prm else 'beliefs'}")
         if total["reused"]:
             bar.note(f"{total['reused'] / total['asked']:.0%} of the rollouts asked for shared by equal prefixes")
         return {**total, "generated_tokens": tokens, "rollouts": rollouts}
@@ -114,9 +117,21 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         "policy": policy.key,
         "label": _value_settings(section, imported=frame.recipe.traces is not None),
     }
+    if "prm" in section.members and section.prm is not None:
+        inputs["prm"] = check_model(PolicySection(model=section.prm))
     if needs_policy(section):
         inputs |= {"sample": frame.recipe.sample.model_dump(include={"temperature", "max_tokens"}), **drawing(frame)}
     return frame.run("value", title, inputs, work)
+
+
+def _rewards(frame: Frame) -> Any:
+    """What reads the recipe's process reward model, None where there is none."""
+    model = frame.recipe.label.prm
+    if model is None:
+        return None
+    from negrl.steps.labelers.prm import scorer
+
+    return scorer(model, frame.recipe.policy, frame.recipe.engine.device)
 
 
 def shares(budget: int | None, sizes: Sequence[int]) -> list[int | None]:
@@ -131,6 +146,7 @@ _READS: dict[str, set[str]] = {
     "none": set(),
     "oracle": set(),
     "arithmetic": set(),
+    "prm": {"best_of"},
     "belief": {"best_of", "belief"},
     "fixed": {"k", "best_of"},
     "bisect": {"k", "best_of"},
@@ -213,13 +229,18 @@ def view(
             label=section,
             max_length=max_length,
             tokenizer=frame.tokenizer(policy),
+            prompts=(
+                {p.problem_id: encode_prompt(frame.tokenizer(policy), p, frame.recipe.policy) for p in checked.train}
+                if method.view == "prompts"
+                else {}
+            ),
         )
         built = build_view(method.view, inputs, options)
         stage.write(method.view, 0, VIEWS[method.view].row_type, built.rows)
         bar.note(", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in built.counts.items() if v))
         return {"counts": built.counts, "rows": len(built.rows)}
 
-    if method.view == "sft":
+    if not method.reads_traces:
         source: Any = {"problems": problems_key(checked.train), "policy": policy.key, **prompting(frame)}
     else:
         assert data.verified is not None

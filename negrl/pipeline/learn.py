@@ -99,7 +99,10 @@ def train(frame: Frame, policy: Policy, data: Done, section: TrainSection, title
 
 
 def training_inputs(frame: Frame, policy: Policy, data: Done, section: TrainSection) -> dict[str, Any]:
+    recipe, online = frame.recipe, METHODS[section.method].online
+    sections = {"sample": recipe.sample, "verify": recipe.verify, "label": recipe.label} if online else {}
     return {
+        **{name: part.model_dump() for name, part in sections.items()},
         "view": data.key, "policy": policy.key, "method": section.method, "fields": section.fields,
         "seed": frame.recipe.seed, "dtype": frame.recipe.policy.dtype,
     }  # fmt: skip
@@ -116,10 +119,13 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
         row_type = VIEWS[method.view].row_type
         fitted = fit(
             method, section.fields, data.stage.read(method.view, row_type), row_type, policy.model, stage.path,
-            frame.recipe.policy, frame.recipe.seed, frame.train_progress(bar),
+            frame.recipe.policy, frame.recipe.seed, frame.train_progress(bar), frame.recipe if method.online else None,
         )  # fmt: skip
         bar.note(f"{fitted.steps:,} steps")
         bar.note(f"{thousands(fitted.trained_tokens)} tokens trained")
+        for said in [(fitted.guard or {}).get("stopped"), *(fitted.guard or {}).get("warnings", [])]:
+            if said:
+                bar.note(f"guard: {said}")
         return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens, "processes": world_size()}
 
     return frame.run(kind, title, training_inputs(frame, policy, data, section), work)

@@ -22,6 +22,7 @@ from negrl.report.traces import json_block
 ALT = {
     "results.png": "pass@1 and the share of right answers with a wrong step, per arm; the table has the numbers",
     "training.png": "loss, log probabilities and gradient norm over the optimizer steps, per arm",
+    "guards.png": "log probabilities, entropy and KL on held-out traces over the optimizer steps, per arm",
     "advantages.png": "histograms of the advantages of steps in right and in wrong answers",
 }
 

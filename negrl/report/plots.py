@@ -37,9 +37,12 @@ STYLE: Any = {
 
 def draw_all(report: RunReport) -> dict[str, bytes | None]:
     """File name -> PNG, or None where the run has nothing to draw."""
+    from negrl.report.guard_plot import guards_figure
+
     draw: dict[str, Callable[[RunReport], Figure | None]] = {
         "results.png": results_figure,
         "training.png": training_figure,
+        "guards.png": guards_figure,
         "advantages.png": advantages_figure,
     }
     images: dict[str, bytes | None] = {}

@@ -90,6 +90,7 @@ def label_traces(
     on_tokens: Callable[[int], None] | None = None,
     v0: Mapping[str, Estimate] | None = None,
     context: int | None = None,
+    rewards: Callable[[Sequence[tuple[list[int], list[int]]]], list[list[float]]] | None = None,
 ) -> LabelResult:
     """Put values, advantages and labels on the steps of `traces`.
 
@@ -106,6 +107,7 @@ def label_traces(
         v0: V_0 by problem. Default: from `traces`. Give it when they are only a shard, in which a
             problem's other traces may be missing.
         context: tokens that prompt and response may have together in the model. Default: no limit.
+        rewards: `prm.scores` of the recipe's process reward model, for a labeler that reads rewards.
 
     Raises:
         ValueError: the labeler needs an engine and there is none.
@@ -130,6 +132,13 @@ def label_traces(
             raise ValueError("this labeler reads beliefs: it needs an engine")
         text = section.belief or ""
         beliefs, scored_tokens = _beliefs(problems_by_id, prefixes, tokenizer, text, engine, context)
+
+    if "rewards" in labeler.reads and chosen:
+        if rewards is None:
+            raise ValueError("this labeler reads rewards: it needs a process reward model")
+        rows = [(traces[i].prompt_token_ids, traces[i].token_ids, spans[i]) for i in chosen]
+        places = [(p + r, [len(p), *(len(p) + s.end for s in own)]) for p, r, own in rows]
+        beliefs, scored_tokens = list(rewards(places)), sum(len(ids) for ids, _ in places)
 
     labeler.start(
         [

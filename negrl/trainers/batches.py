@@ -29,6 +29,9 @@ class GlobalBatches:
     A global batch is cut into `processes * accumulation` shares of nearly equal size. An epoch's last
     batch may be smaller; a share that would be empty then holds one *filler*, written `~index`: a row
     that is run but has no weight, because every process must take part in every step.
+
+    With `groups` (a number per row) an epoch's random order shuffles the groups and leaves each together,
+    in its order: rows of one problem then stand side by side, where they can share their prefixes.
     """
 
     def __init__(
@@ -42,11 +45,12 @@ class GlobalBatches:
         drop_last: bool = False,
         rank: int = 0,
         processes: int = 1,
+        groups: np.ndarray | None = None,
     ):
         self.lengths = np.asarray(lengths)
         self.accumulation, self.rank, self.processes = accumulation, rank, processes
         self.size = rows_per_process * accumulation * processes
-        self.seed, self.order, self.epoch = seed, order, 0
+        self.seed, self.order, self.epoch, self.groups = seed, order, 0, groups
         full, rest = divmod(len(self.lengths), self.size)
         self.steps_per_epoch = full + (rest > 0 and not drop_last)
 
@@ -57,7 +61,12 @@ class GlobalBatches:
         """The rows of every optimizer step of an epoch, in order."""
         rng = np.random.default_rng([self.seed, epoch])
         rows = np.arange(len(self.lengths))
-        if self.order != "sequential":
+        if self.order == "random" and self.groups is not None:
+            names, group = np.unique(self.groups, return_inverse=True)
+            order = np.arange(len(names))
+            rng.shuffle(order)  # as the rows below: the same plan where every row is a group of its own
+            rows = np.argsort(np.argsort(order)[group], kind="stable")
+        elif self.order != "sequential":
             rng.shuffle(rows)
         if self.order == "group_by_length":
             span = self.size * GROUP

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 SECONDS_BETWEEN = 60.0
@@ -65,6 +66,26 @@ class Steps(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.on_step(state.global_step, state.max_steps, self._metrics)
+
+
+def save_shard(folder: Path, step: int, rank: int, tensors: dict[str, Any]) -> None:
+    """Tensors of process `rank` that belong to the checkpoint of `step`, kept in `folder` beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{step}-{rank}.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def load_shard(folder: Path, step: int, rank: int) -> dict[str, Any]:
+    """What `save_shard` wrote."""
+    return load_file(folder / f"{step}-{rank}.safetensors")
+
+
+def drop_shards(folder: Path, keep: Callable[[int], bool], rank: int) -> None:
+    """Delete this process's tensors (rank 0: and the JSON) of the steps that `keep` does not want."""
+    for path in [*folder.glob(f"*-{rank}.safetensors"), *(folder.glob("*.json") if rank == 0 else ())]:
+        if not keep(int(path.stem.split("-")[0])):
+            path.unlink()
 
 
 def last_checkpoint(folder: Path) -> Path | None:

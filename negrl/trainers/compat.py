@@ -1,31 +1,39 @@
 """The one place that leans on TRL 1.16's and transformers' internals.
 
 `TokenRows` is mixed into TRL's trainers: they then read our token rows through our own plan of
-batches, and stay off the network. `score` is the fused forward pass that they all share.
+batches, and stay off the network. `score` is the fused forward pass that they all share, row by row or,
+where the batch has a `prefix_tree`, each distinct token once.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from peft import PeftModel
 from torch import Tensor
 from trl.trainer.utils import FusedCausalLMOutput
 
 from negrl.trainers.batches import GlobalBatches, RowLoader, Rows
+from negrl.trainers.head import OUTPUTS, plain_head, tiled_scores
+from negrl.trainers.tree_attention import enable, model_inputs, multiple
 
 if TYPE_CHECKING:
     from transformers import Trainer
 else:
     Trainer = object
 
-SMALL_LOGITS = 1 << 23
-"""Numbers in a (B, S, vocabulary) logits tensor that is made in one piece, on a CPU: 32 MB."""
+logger = logging.getLogger(__name__)
+
+SMALL_LOGITS = 1 << 20
+"""Numbers in a tile of logits on a CPU: 4 MB. 0: TRL's fused head there too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +47,52 @@ class Scores:
     mask: Tensor
 
 
-def score(model: Any, inputs: Mapping[str, Tensor]) -> Scores:
-    """Score `inputs` (input_ids, attention_mask, labels, each (B, S)) with a model that a TRL trainer
-    has given its fused LM head: logits exist in tiles only, not as (B, S, vocabulary), except for small
-    batches on a CPU (`add_small_head`)."""
-    output = model(**inputs, use_cache=False, fused_lm_head=True)
+def score(model: Any, inputs: Mapping[str, Any]) -> Scores:
+    """Score `inputs` (input_ids, attention_mask, labels, each (B, S); on the tree `prefix_tree` of these
+    rows where there is one) with a model that a TRL trainer has given its fused LM head: logits exist in
+    tiles only, never as (B, S, vocabulary)."""
+    names = [n for n in ("input_ids", "attention_mask", "labels", "prefix_tree") if n in inputs]
+    output = model(**{n: inputs[n] for n in names}, use_cache=False, fused_lm_head=True)
     return Scores(output.log_probs, output.entropy, output.is_top1, output.label_mask)
 
 
 def add_small_head(model: Any) -> None:
-    """Let a CPU model that has TRL's fused head score small batches through its own logits.
-
-    Without Triton the fused head is a loop in Python that runs the projection twice: 14 ms against 1 ms
-    for 3,200 tokens and a vocabulary of 24. Up to SMALL_LOGITS numbers the logits are no burden.
-    """
+    """Let a model that has TRL's fused head score on a `prefix_tree`, and on a CPU with our own tiles."""
     fused = model.forward
-    plain = type(model).forward
 
-    @functools.wraps(plain)
-    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+    @functools.wraps(type(model).forward)
+    def forward(
+        self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, prefix_tree: Any = None, **kwargs: Any
+    ) -> Any:
         ids = kwargs.get("input_ids")
-        small = ids is not None and ids.device.type == "cpu" and ids.numel() * self.config.vocab_size <= SMALL_LOGITS
-        if not fused_lm_head or not small or "shift_labels" in kwargs or kwargs.get("output_router_logits"):
+        routed = kwargs.get("output_router_logits") or getattr(self.config, "output_router_logits", False)
+        if not fused_lm_head or ids is None or "shift_labels" in kwargs or routed:
             if labels is not None:
                 kwargs["labels"] = labels
             return fused(*args, fused_lm_head=fused_lm_head, **kwargs)
-        kwargs.pop("num_items_in_batch", None)
-        logits = plain(self, *args, **kwargs).logits[:, :-1].float()
-        mask, targets = labels[:, 1:] != -100, labels[:, 1:].clamp(min=0)
-        every = logits.log_softmax(-1)
-        log_probs = every.gather(-1, targets[..., None])[..., 0].masked_fill(~mask, 0)
-        with torch.no_grad():
-            extra = {
-                "entropy": -(every.exp() * every).sum(-1),
-                "log_sum_sq_probs": (2 * every).logsumexp(-1),
-                "mean_logits": logits.mean(-1),
-                "is_top1": every.argmax(-1) == targets,
-            }
-            extra = {name: value.masked_fill(~mask, 0) for name, value in extra.items()}
-        return FusedCausalLMOutput(log_probs=log_probs, label_mask=mask, **extra)
+        tree = prefix_tree.to(ids.device) if prefix_tree is not None and self.can_share_prefixes else None
+        mask = labels[:, 1:] != -100
+        if SMALL_LOGITS and (head := plain_head(self)) is not None:
+            kwargs.pop("num_items_in_batch", None)
+            if tree is None:
+                hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1][mask]
+            else:
+                hidden = self.base_model(**model_inputs(tree)).last_hidden_state[0]
+            targets = labels[:, 1:][mask] if tree is None else tree.targets
+            found = tiled_scores(hidden, head.weight, targets, SMALL_LOGITS)
+        elif tree is None:
+            return fused(*args, fused_lm_head=True, labels=labels, **kwargs)
+        else:
+            output = fused(fused_lm_head=True, shift_labels=tree.targets[None], **model_inputs(tree))
+            found = {name: output[name][0] for name in OUTPUTS if output.get(name) is not None}
+        if tree is not None:
+            fields = {name: tree.spread(value) for name, value in found.items()}
+        else:
+            fields = {name: value.new_zeros(mask.shape).masked_scatter(mask, value) for name, value in found.items()}
+        return FusedCausalLMOutput(label_mask=mask, **fields)
 
     model.forward = types.MethodType(forward, model)
+    model.can_share_prefixes = False
 
 
 class TokenRows(Trainer):
@@ -89,11 +102,31 @@ class TokenRows(Trainer):
     length_columns: ClassVar[tuple[str, ...]] = ("input_ids",)
 
     def __init__(self, *args: Any, **kwargs: Any):
+        self._ready = False
+        self._shared = [0, 0]
         super().__init__(*args, **kwargs)
+        self.prepare_scoring()
+
+    def prepare_scoring(self) -> None:
+        """Once: the models score small batches their own way, and trees where the collator makes them."""
+        if self._ready:
+            return
+        self._ready = True
+        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         for model in (self.model, getattr(self, "ref_model", None)):
-            # Not what is wrapped already (a sharded reference) and not what PEFT wraps.
-            if model is not None and isinstance(vars(model).get("forward"), types.MethodType):
-                add_small_head(model)
+            model = model.get_base_model() if isinstance(model, PeftModel) else model
+            # Not what is wrapped already (a sharded reference).
+            if model is None or not isinstance(vars(model).get("forward"), types.MethodType):
+                continue
+            add_small_head(model)
+            collator: Any = self.data_collator
+            if getattr(collator, "shares", False):
+                if reason := unfit(self.model) or enable(model, probe=whole):
+                    collator.shares = False
+                    logger.warning(f"prefixes are not shared in {type(model).__name__}: {reason}")
+                else:
+                    model.can_share_prefixes = True
+                    collator.tree_multiple = multiple(self.args.device)
 
     def get_train_dataloader(self) -> Any:
         return RowLoader(
@@ -120,14 +153,20 @@ class TokenRows(Trainer):
             drop_last=args.dataloader_drop_last,
             rank=args.process_index,
             processes=args.world_size,
+            groups=problems(self.train_dataset) if shares_prefixes(getattr(self, "options", None)) else None,
         )
 
     def floating_point_ops(self, inputs: Any) -> int:
         """The trainer counts all parameters for it at every step (2 ms); nothing here reads it."""
         return 0
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        loss = super().training_step(*args, **kwargs)
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        tree = inputs.get("prefix_tree")
+        if getattr(self.data_collator, "shares", False):
+            count = tree.tokens if tree is not None else int(inputs["attention_mask"].sum())
+            self._shared[0] += count
+            self._shared[1] += tree.nodes if tree is not None else count
+        loss = super().training_step(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss):
             self.stop_not_finite("loss", float(loss))
         return loss
@@ -141,11 +180,36 @@ class TokenRows(Trainer):
             f"(now {self.args.max_grad_norm:g})"
         )
 
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds how many tokens of rows were run as one since the last log (of this process)."""
+        if self._shared[1]:
+            logs["tokens_per_unique"] = self._shared[0] / self._shared[1]
+            self._shared = [0, 0]
+        super().log(logs, *args, **kwargs)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL writes one beside every checkpoint; ours comes from the report."""
 
     def _send_telemetry(self) -> None:
         """TRL pings the hub here."""
+
+
+def shares_prefixes(options: Any) -> bool:
+    """Does the recipe ask for it? (Methods with nothing to share have no such option.)"""
+    return bool(getattr(options, "share_prefixes", False))
+
+
+def problems(dataset: Any) -> np.ndarray | None:
+    """Which problem each row is of, as `rows.to_table` numbers them; (rows,) int64."""
+    table = dataset.data.table
+    return table.column("problem").to_numpy().astype(np.int64) if "problem" in table.column_names else None
+
+
+def unfit(model: Any) -> str | None:
+    """Why a PEFT model's rows can't share their prefixes, or None."""
+    if isinstance(model, PeftModel) and any(c.is_prompt_learning for c in model.peft_config.values()):
+        return "its adapter puts virtual tokens before every row"
+    return None
 
 
 def _lengths(dataset: Any, column: str) -> Any:

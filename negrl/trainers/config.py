@@ -29,8 +29,15 @@ REFUSED = {
     "fsdp_config": "use an accelerate config (accelerate launch --config_file)",
     "group_by_length": "it is called train_sampling_strategy: group_by_length now",
 }
-NOT_STEP_ADVANTAGE = ("loss_type", "label_smoothing_factor", "router_aux_loss_coef")
-"""Fields of SFTConfig that the step-advantage loss does not read: accepting them would be a lie."""
+SFT_LOSS = ("loss_type", "label_smoothing_factor", "router_aux_loss_coef")
+"""Fields of SFTConfig that only SFT's own loss reads: accepting them elsewhere would be a lie."""
+RECIPE_SAMPLES = {
+    "max_completion_length": "sample.max_tokens",
+    "temperature": "sample.temperature",
+    "top_p": "sample.top_p",
+    "top_k": "sample.top_k",
+}
+"""Fields of GRPOConfig that the recipe's sample section sets for all of a run."""
 
 LOSS_TYPES = {
     "sft": ("nll", "dft"),
@@ -38,6 +45,8 @@ LOSS_TYPES = {
         *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot"),
         *("aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
     ),
+    "kto": ("kto", "apo_zero_unpaired"),
+    "grpo": ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"),
 }
 """TRL looks at them in the first step only."""
 
@@ -45,7 +54,7 @@ LOSS_TYPES = {
 def configure(
     method: Method, fields: dict[str, Any], policy: PolicySection, seed: int, folder: Path
 ) -> tuple[Options, Any]:
-    """The method's options, and its SFTConfig or DPOConfig that writes to `folder`.
+    """The method's options, and its TRL config that writes to `folder`.
 
     Weights are held in float32 whatever `policy.dtype` says (AdamW steps of 1e-6 vanish in bfloat16
     weights); bfloat16 and float16 run the forward pass under autocast. Gradient checkpointing is on, as
@@ -61,7 +70,10 @@ def configure(
         options, given = method.split(fields)
     except pydantic.ValidationError as error:
         raise InputError(_pydantic_line(error)) from None
-    config_class = {"sft": trl.SFTConfig, "dpo": trl.DPOConfig}[method.config]
+    except ValueError as error:
+        raise InputError(f"train.{error}") from None
+    classes = {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "kto": trl.KTOConfig, "grpo": trl.GRPOConfig}
+    config_class = classes[method.config]
     _refuse(method, given)
     _check_loss_type(method.config, given.get("loss_type"))
     length = given.get("max_length")  # as written: it is read from the recipe, not from the config
@@ -81,7 +93,6 @@ def configure(
         "logging_nan_inf_filter": False,  # would replace a bad loss by the average of the good ones
         "save_strategy": "steps" if "save_steps" in values else "no",  # TimedCheckpoints saves
         "save_total_limit": 1,
-        "max_length": None,
         "use_cpu": not cuda,
         "bf16": policy.dtype == "bfloat16",
         "fp16": policy.dtype == "float16",
@@ -89,8 +100,9 @@ def configure(
         "ddp_find_unused_parameters": False,  # every parameter has a part in every loss here
         **({} if cuda else {"gradient_checkpointing": False}),
     }
+    uncut = {} if method.online else {"max_length": None}
     try:
-        config = config_class(**{**defaults, **values, "max_length": None})
+        config = config_class(**{**defaults, **values, **uncut})
     except (ValueError, TypeError, ImportError, KeyError, OSError) as error:
         guilty = _guilty_field(config_class, folder, values, not cuda)
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -104,13 +116,20 @@ def _refuse(method: Method, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value and name in REFUSED:
             raise InputError(f"train.{name}: not done here: {REFUSED[name]}")
-        if method.name == "step_advantage" and name in NOT_STEP_ADVANTAGE:
-            raise InputError(f"train.{name}: the step_advantage loss does not read it; leave it out")
+        if method.config == "sft" and not method.trainer.endswith("TokenSftTrainer") and name in SFT_LOSS:
+            raise InputError(f"train.{name}: the {method.name} loss does not read it; leave it out")
+        if method.online and name in RECIPE_SAMPLES:
+            raise InputError(f"train.{name}: {method.name} samples as the recipe says; set {RECIPE_SAMPLES[name]}")
     if given.get("eval_strategy", "no") not in ("no", False):
         raise InputError("train.eval_strategy: there is no evaluation set; evaluate is a stage of its own")
     if given.get("train_sampling_strategy") == "batch_rebalance":
         raise InputError("train.train_sampling_strategy: batch_rebalance is not done here; use group_by_length")
-    if given.get("sync_ref_model") and given.get("precompute_ref_log_probs", True):
+    if method.config == "kto":
+        if given.get("train_sampling_strategy", "sequential") != "sequential":
+            raise InputError("train.train_sampling_strategy: not read by kto, whose rows are shuffled; leave it out")
+        if given.get("per_device_train_batch_size") == 1:
+            raise InputError("train.per_device_train_batch_size: kto estimates its KL from a batch: expected 2 or more")
+    if method.config in ("dpo", "kto") and given.get("sync_ref_model") and given.get("precompute_ref_log_probs", True):
         raise InputError("train.sync_ref_model: needs precompute_ref_log_probs: false")
 
 

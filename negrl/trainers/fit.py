@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from negrl.errors import InputError
-from negrl.recipe import PolicySection
+from negrl.errors import GuardTripped, InputError
+from negrl.recipe import PolicySection, Recipe
 from negrl.store import fingerprint, write_atomic
 from negrl.trainers.distributed import barrier, is_main
+from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.methods import Method
 
 LARGE = 20_000_000
@@ -32,13 +33,15 @@ LARGE = 20_000_000
 @dataclass(frozen=True, slots=True)
 class FitResult:
     """`steps`: optimizer steps. `trained_tokens`: prompt and response tokens run in them, padding not
-    counted. `seconds`: of this call, a resumed run counts from where it went on."""
+    counted. `seconds`: of this call, a resumed run counts from where it went on. `guard`: what the guards
+    say (`Guard.facts`), None where there were none."""
 
     model_path: Path
     log_history: list[dict[str, Any]]
     steps: int
     trained_tokens: int
     seconds: float
+    guard: dict[str, Any] | None = None
 
 
 def fit(
@@ -51,6 +54,7 @@ def fit(
     policy: PolicySection,
     seed: int,
     on_step: Callable[[int, int, dict[str, Any]], None] | None = None,
+    recipe: Recipe | None = None,
 ) -> FitResult:
     """Train `model` with `method` on `rows`; see the module's text for what is left in `out`.
 
@@ -61,18 +65,23 @@ def fit(
 
     Args:
         fields: the recipe's train section: the method's options and TRL config fields.
-        rows: of `row_type` (SftRow, PreferenceRow or AdvantageRow), in any order; the seed shuffles.
+        rows: of `row_type` (the view's), in any order; the seed shuffles.
         model: folder or hub id of the start policy; `policy` says in what dtype to run it.
         on_step: called on rank 0 after every optimizer step with step, total and the latest metrics.
+        recipe: the whole of it, for methods that sample and label while they train.
 
     Raises:
         InputError: wrong fields, rows that can't be trained as they are, or not one step to take.
+        GuardTripped: a guard stopped the training (`train.guards`, on_trip: stop). `out` is whole, with the
+            best weights, and the same call says so again at once.
         RuntimeError: the loss or the gradient is no longer finite.
     """
     from negrl.quiet import quiet
     from negrl.trainers import rows as tables
     from negrl.trainers.checkpoints import last_checkpoint, remove_broken
     from negrl.trainers.config import configure
+    from negrl.trainers.guards.callback import guard_for
+    from negrl.trainers.guards.probes import hold_out
 
     start = time.perf_counter()
     out = Path(out)
@@ -81,21 +90,24 @@ def fit(
         options, config = configure(method, fields, policy, seed, checkpoints)
         if not rows:
             raise InputError(f"train: no rows to train {method.name} on (the {method.view} view is empty)")
-        table = tables.to_table(rows, row_type)
+        rows, held = hold_out(rows, row_type, options.guards)
+        table, held_table = tables.to_table(rows, row_type), tables.to_table(held, row_type)
         source = [str(model), policy.revision, policy.dtype, policy.trust_remote_code]
-        key = fingerprint(method.name, fields, seed, source, tables.table_hash(table))
+        key = fingerprint(method.name, fields, seed, source, tables.table_hash(table), *_online(method, recipe))
+        key = fingerprint(key, tables.table_hash(held_table)) if held else key
         if (done := _finished(out, key)) is not None:
-            return done
-        network, tokenizer = _load(str(model), policy, fields)
+            return _unless_stopped(done, options.guards)
+        network, tokenizer = _load(str(model), policy, fields, method.network)
         text_config = network.config.get_text_config()
-        tables.check_rows(
-            rows,
-            table,
-            row_type,
-            vocabulary=text_config.vocab_size,
-            context=getattr(text_config, "max_position_embeddings", None),
-            max_length=fields.get("max_length"),
-        )
+        for part, as_table in ((rows, table), (held, held_table))[: 1 + bool(held)]:
+            tables.check_rows(
+                part,
+                as_table,
+                row_type,
+                vocabulary=text_config.vocab_size,
+                context=getattr(text_config, "max_position_embeddings", None),
+                max_length=fields.get("max_length"),
+            )
         if is_main():
             (out / "fit.json").unlink(missing_ok=True)  # says nothing about the model that comes
             # Fewer or more processes than before the kill: another global batch, so another training.
@@ -106,13 +118,14 @@ def fit(
                 tables.write_table(table, checkpoints / "rows.arrow")
         barrier()
         trainer = _trainer(
-            method, options, config, network, tokenizer, checkpoints, on_step, str(model), policy, fields
+            method, options, config, network, tokenizer, checkpoints, on_step, str(model), policy, fields, recipe
         )
         plan = trainer.batches()
         if plan.steps_per_epoch == 0:
             raise InputError(
                 f"train: {len(rows)} rows do not fill one global batch of {plan.size} (dataloader_drop_last)"
             )
+        guard = guard_for(options.guards, held, rows, trainer, checkpoints / "guards")
         resume = last_checkpoint(checkpoints)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         steps = trainer.state.global_step
@@ -120,20 +133,35 @@ def fit(
             raise InputError("train: not one step was taken; check train.num_train_epochs and train.max_steps")
         history = trainer.state.log_history
         tokens = plan.tokens(steps)
+        if guard is not None and guard.keeps_best():
+            guard.use_best()
         _save(trainer, out, policy)
     seconds = time.perf_counter() - start
+    facts = guard.facts() if guard is not None else None
     if is_main():
         write_atomic(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history).encode())
-        summary = {"key": key, "steps": steps, "trained_tokens": tokens, "seconds": seconds}
+        summary = {"key": key, "steps": steps, "trained_tokens": tokens, "seconds": seconds, "guard": facts}
         write_atomic(out / "fit.json", json.dumps(summary).encode())
         shutil.rmtree(checkpoints)
     barrier()
     # The fused head ties the model to itself in a cycle: a large one can't wait for its collection.
     large = network.num_parameters() > LARGE
-    del trainer, network
+    del trainer, network, guard
     if large:
         gc.collect()
-    return FitResult(out / "model", history, steps, tokens, seconds)
+    return _unless_stopped(FitResult(out / "model", history, steps, tokens, seconds, facts), options.guards)
+
+
+def _unless_stopped(result: FitResult, options: GuardOptions | None) -> FitResult:
+    """Raises GuardTripped when a guard ended the training and the recipe wants the run to end with it."""
+    facts = result.guard
+    if facts is None or facts["stopped"] is None or (options is not None and options.on_trip != "stop"):
+        return result
+    hint = "lower train.learning_rate, or " if facts["stopped_at"] else ""
+    raise GuardTripped(
+        f"a guard stopped the training at step {facts['stopped_at']}: {facts['stopped']}; the weights of step "
+        f"{facts['best_step']} are kept in {result.model_path} ({hint}go on with them: train.guards.on_trip: keep)"
+    )
 
 
 def _finished(out: Path, key: str) -> FitResult | None:
@@ -143,7 +171,8 @@ def _finished(out: Path, key: str) -> FitResult | None:
     if summary["key"] != key:
         return None
     history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return FitResult(out / "model", history, summary["steps"], summary["trained_tokens"], summary["seconds"])
+    numbers = (summary[name] for name in ("steps", "trained_tokens", "seconds", "guard"))
+    return FitResult(out / "model", history, *numbers)
 
 
 def _prepare_folder(checkpoints: Path, key: str) -> None:
@@ -154,10 +183,23 @@ def _prepare_folder(checkpoints: Path, key: str) -> None:
     write_atomic(mark, key.encode())
 
 
-def _load(model: str, policy: PolicySection, fields: dict[str, Any]) -> tuple[Any, Any]:
-    """Float32 weights (safetensors only) and the tokenizer."""
+def _online(method: Method, recipe: Recipe | None) -> list[Any]:
+    """What of the recipe such a method's training depends on, beyond its fields."""
+    if not method.online:
+        return []
+    if recipe is None:
+        raise InputError(f"train: {method.name} samples and labels while it trains: it needs the whole recipe")
+    return [section.model_dump() for section in (recipe.sample, recipe.verify, recipe.label)]
+
+
+def _load(
+    model: str, policy: PolicySection, fields: dict[str, Any], network_class: str = "AutoModelForCausalLM"
+) -> tuple[Any, Any]:
+    """Float32 weights (safetensors only) and the tokenizer. A token-classification model gets a head of one
+    number, always the same one, and no dropout."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
+    from transformers import AutoTokenizer
 
     source: dict[str, Any] = {"trust_remote_code": policy.trust_remote_code}
     if not Path(model).is_dir():
@@ -166,7 +208,15 @@ def _load(model: str, policy: PolicySection, fields: dict[str, Any]) -> tuple[An
     if isinstance(settings["dtype"], str) and settings["dtype"] != "auto":
         settings["dtype"] = getattr(torch, settings["dtype"])
     try:
-        network = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **source, **settings)
+        if network_class == "AutoModelForTokenClassification":
+            config = transformers.AutoConfig.from_pretrained(model, **source)
+            config.num_labels, config.classifier_dropout = 1, 0.0
+            settings["config"] = config
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = getattr(transformers, network_class).from_pretrained(
+                model, use_safetensors=True, **source, **settings
+            )
         return network, AutoTokenizer.from_pretrained(model, **source)
     except (OSError, ValueError) as error:
         raise InputError(f"policy.model: '{model}' can't be loaded: {str(error).splitlines()[0]}") from None
@@ -183,6 +233,7 @@ def _trainer(
     model: str,
     policy: PolicySection,
     fields: dict[str, Any],
+    recipe: Recipe | None,
 ) -> Any:
     import datasets
     from transformers import PrinterCallback
@@ -195,8 +246,8 @@ def _trainer(
     if on_step is not None and is_main():
         callbacks.append(Steps(on_step))
     module, name = method.trainer.split(":")
-    extra: dict[str, Any] = {}
-    if method.config == "dpo" and not config.precompute_ref_log_probs:
+    extra: dict[str, Any] = {"recipe": recipe} if method.online else {}
+    if method.config in ("dpo", "kto") and not config.precompute_ref_log_probs:
         extra["ref_model"] = _load(model, policy, fields)[0]
     trainer = getattr(importlib.import_module(module), name)(
         model=network,

@@ -1,10 +1,12 @@
 """The step-advantage loss: raise the steps that helped, lower the steps that hurt.
 
-Pure functions on tensors; docs/losses.md has the formula and where it comes from. B rows of S tokens
+Pure functions on tensors; docs/losses.md has the formulas and where they come from. B rows of S tokens
 have S-1 predicted positions: position t scores token t+1, so the row columns come in as `column[:, 1:]`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +53,68 @@ def k3(log_probs: Tensor, sampler_log_probs: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def step_lengths(step_ids: Tensor, mask: Tensor) -> Tensor:
+    """Trained tokens of each token's step.
+
+    Args:
+        step_ids: (B, S-1) int64, -1 where a token belongs to no step.
+        mask: (B, S-1) bool, the trained tokens.
+
+    Returns:
+        (B, S-1) float32, at least 1 inside a step, 0 for a token that is not trained or of no step.
+    """
+    inside = mask & (step_ids >= 0)
+    per_token = step_sums(inside.float(), step_ids, mask).gather(1, step_ids.clamp(min=0))
+    return torch.where(inside, per_token, 0.0)
+
+
+def count_items(step_ids: Tensor, mask: Tensor, normalize: Literal["token", "step"]) -> Tensor:
+    """What a batch adds to the denominator N: its trained tokens, or its steps with a trained token.
+
+    Args: as in `step_lengths`.
+
+    Returns:
+        () int64.
+    """
+    if normalize == "token":
+        return mask.sum()
+    return (step_sums(mask.float(), step_ids, mask) > 0).sum()
+
+
+def step_weights(
+    advantages: Tensor,
+    tapers: Tensor,
+    *,
+    form: Literal["signed", "exponential", "positive", "negative"] = "signed",
+    negative_weight: float = 1.0,
+    clip: float = 1.0,
+    baseline: float = 0.0,
+    beta: float = 1.0,
+    max_weight: float = 20.0,
+) -> Tensor:
+    """What each token weighs: w of its step. No gradient flows through it.
+
+    signed: A' = A - baseline where A != 0 (AsymRE's delta, arXiv:2506.20520), then min(A', clip) above 0
+    and -min(|A'|, clip) * negative_weight * taper below. positive, negative: one side of it, the other 0.
+    exponential: min(exp(A / beta), max_weight), never negative (advantage-weighted regression,
+    arXiv:1910.00177, as in Setlur et al. 2024, arXiv:2406.14532, eq. 4): a step with A = 0 weighs 1.
+
+    Args:
+        advantages: (B, S-1) float, A of the token's step.
+        tapers: (B, S-1) float in [0, 1], what negative weights are multiplied by (`taper`, or ones).
+
+    Returns:
+        (B, S-1) float.
+    """
+    if form == "exponential":
+        return (advantages / beta).exp().clamp(max=max_weight)
+    shifted = torch.where(advantages != 0, advantages - baseline, 0.0)
+    size = shifted.abs().clamp(max=clip)
+    above = torch.zeros_like(size) if form == "negative" else size
+    below = torch.zeros_like(size) if form == "positive" else -size * negative_weight * tapers
+    return torch.where(shifted > 0, above, below)
+
+
 def step_advantage_loss(
     log_probs: Tensor,
     advantages: Tensor,
@@ -59,40 +123,59 @@ def step_advantage_loss(
     mask: Tensor,
     correct: Tensor,
     *,
+    weights: Literal["signed", "exponential", "positive", "negative"] = "signed",
     negative_weight: float = 1.0,
     clip: float = 1.0,
+    tapered: bool = True,
+    baseline: float = 0.0,
+    beta: float = 1.0,
+    max_weight: float = 20.0,
+    normalize: Literal["token", "step"] = "token",
     anchor: float = 0.0,
     kl: float = 0.0,
+    reference_log_probs: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """Per-token loss `-w log pi + anchor [correct] (-log pi) + kl k3`, with
+    """Per-token loss `-w log pi + anchor [correct] (-log pi) + kl k3`, with w from `step_weights` and the
+    taper sg(min(1, pi/mu of the step)), or 1 where not `tapered`.
 
-        w =  min(A, clip)                                                where A > 0
-        w = -min(|A|, clip) * negative_weight * sg(min(1, pi/mu of the step))  where A < 0
-
-    The caller sums it and divides by the number of trained tokens of the global batch.
+    The caller sums it and divides by `count_items` of the global batch. With `normalize="step"` each
+    token's loss is divided by the trained tokens of its step, so that a step counts once whatever its
+    length, and tokens of no step have none.
 
     Args:
         log_probs: (B, S-1) float, log pi of each token; the only input that carries a gradient.
-        advantages: (B, S-1) float, A of the token's step; 0: the token gets no weight.
+        advantages: (B, S-1) float, A of the token's step; 0: the token gets no signed weight.
         sampler_log_probs: (B, S-1) float, log mu of each token when it was sampled.
         step_ids: (B, S-1) int64, the token's step within its row, -1 for none.
         mask: (B, S-1) bool, the trained tokens (label != -100); all else has loss 0.
         correct: (B,) bool, rows whose trained tokens carry the NLL anchor.
+        reference_log_probs: (B, S-1) float, what the KL term is taken to; None: `sampler_log_probs`.
 
     Returns:
         The loss (B, S-1), and metrics as (sum, count) scalars without gradient, so that they add up
         over batches and processes before they are divided.
     """
-    size = advantages.abs().clamp(max=clip)
-    tapers = taper(log_probs, sampler_log_probs, step_ids, mask)
-    weight = torch.where(advantages > 0, size, -size * negative_weight * tapers) * mask
+    tapers = taper(log_probs, sampler_log_probs, step_ids, mask) if tapered else torch.ones_like(log_probs)
+    weight = mask * step_weights(
+        advantages,
+        tapers.detach(),
+        form=weights,
+        negative_weight=negative_weight,
+        clip=clip,
+        baseline=baseline,
+        beta=beta,
+        max_weight=max_weight,
+    )
     anchored = mask & correct[:, None]
-    divergence = k3(log_probs, sampler_log_probs)
+    divergence = k3(log_probs, sampler_log_probs if reference_log_probs is None else reference_log_probs)
     loss = -weight * log_probs
     if anchor:
         loss = loss - anchor * torch.where(anchored, log_probs, 0.0)
     if kl:
         loss = loss + kl * torch.where(mask, divergence, 0.0)
+    if normalize == "step":
+        lengths = step_lengths(step_ids, mask)
+        loss = torch.where(lengths > 0, loss / lengths.clamp(min=1), 0.0)
 
     with torch.no_grad():
         positive, negative = mask & (advantages > 0), mask & (advantages < 0)
@@ -107,6 +190,8 @@ def step_advantage_loss(
             "negative/share": _mean(negative.to(log_probs.dtype), mask),
             "negative/ratio": _mean(ratio, negative_steps),
             "negative/tapered": _mean((ratio < TAPERED_BELOW).to(log_probs.dtype), negative_steps),
+            "weight/up": _mean(weight.clamp(min=0), mask),
+            "weight/down": _mean(weight.clamp(max=0), mask),
             "kl": _mean(divergence, mask),
             "anchor/nll": _mean(-log_probs, anchored),
         }

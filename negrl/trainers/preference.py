@@ -16,8 +16,9 @@ from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
 from negrl.trainers.batches import Rows, pad
-from negrl.trainers.compat import TokenRows
+from negrl.trainers.compat import TokenRows, shares_prefixes
 from negrl.trainers.sft import padding_id
+from negrl.trainers.tree import tree_of
 
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
@@ -25,17 +26,21 @@ REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 class PairCollator:
     """Pads `PreferenceRow` columns as TRL's own collator does, chosen rows first: input_ids,
     attention_mask and completion_mask, each (2B, S) int64; the reference log-probs (B,) float32 where
-    they are known; and `pairs`, how many of the B are no fillers."""
+    they are known; and `pairs`, how many of the B are no fillers. With `shares`, adds `prefix_tree`
+    (TokenTree) where that saves work."""
 
-    def __init__(self, pad_id: int, multiple: Any = None):
-        self.pad_id, self.multiple = pad_id, multiple
+    tree_multiple = 1
+
+    def __init__(self, pad_id: int, multiple: Any = None, shares: bool = False):
+        self.pad_id, self.multiple, self.shares = pad_id, multiple, shares
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         halves = [(r["prompt_ids"], r[side]) for side in ("chosen_ids", "rejected_ids") for r in rows]
         attention = [np.ones(len(p) + len(c), dtype=np.int64) for p, c in halves]
         completion = [np.repeat(np.array([0, 1]), [len(p), len(c)]) for p, c in halves]
+        ids = [np.concatenate(h) for h in halves]
         batch: dict[str, Any] = {
-            "input_ids": pad([np.concatenate(h) for h in halves], self.pad_id, np.int64, self.multiple),
+            "input_ids": pad(ids, self.pad_id, np.int64, self.multiple),
             "attention_mask": pad(attention, 0, np.int64, self.multiple),
             "completion_mask": pad(completion, 0, np.int64, self.multiple),
             "pairs": torch.tensor(sum("filler" not in r for r in rows)),
@@ -43,6 +48,9 @@ class PairCollator:
         for name in REFERENCE:
             if name in rows[0]:
                 batch[name] = torch.tensor([float(r[name]) for r in rows])
+        if self.shares:
+            labels = [np.where(c, i, -100) for i, c in zip(ids, completion, strict=True)]
+            batch |= tree_of(ids, labels, batch["input_ids"].shape, self.tree_multiple)
         return batch
 
 
@@ -55,7 +63,7 @@ class TokenDpoTrainer(TokenRows, DPOTrainer):
 
     def __init__(self, *, args: DPOConfig, processing_class: Any, options: Any = None, **kwargs: Any):
         self.options = options
-        collator = PairCollator(padding_id(processing_class), args.pad_to_multiple_of)
+        collator = PairCollator(padding_id(processing_class), args.pad_to_multiple_of, shares_prefixes(options))
         super().__init__(args=args, processing_class=processing_class, data_collator=collator, **kwargs)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -63,6 +71,10 @@ class TokenDpoTrainer(TokenRows, DPOTrainer):
 
     def rows(self) -> Rows:
         return Rows(self.train_dataset, self.columns + (REFERENCE if self.precompute_ref_logps else ()))
+
+    def _precompute_ref_logps(self, *args: Any) -> Any:
+        self.prepare_scoring()  # TRL comes here while it is still being made
+        return super()._precompute_ref_logps(*args)
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != "pairs"})

@@ -11,17 +11,35 @@ import numpy as np
 import pyarrow as pa
 
 from negrl.errors import InputError
-from negrl.records import AdvantageRow, PreferenceRow, SftRow, arrow_schema
+from negrl.records import (
+    AdvantageRow,
+    PreferenceRow,
+    PromptRow,
+    SftRow,
+    StepValueRow,
+    UnaryRow,
+    arrow_schema,
+)
 
-NAMES = {SftRow: "trace_id", AdvantageRow: "trace_id", PreferenceRow: "chosen_trace_id"}
+NAMES = {
+    SftRow: "trace_id",
+    AdvantageRow: "trace_id",
+    PreferenceRow: "chosen_trace_id",
+    UnaryRow: "trace_id",
+    StepValueRow: "trace_id",
+    PromptRow: "problem_id",
+}
 
 
 def to_table(rows: Sequence[Any], row_type: type) -> pa.Table:
-    """The rows' token and number columns (ids stay behind)."""
+    """The rows' token and number columns, and `problem` (int32), which numbers their problems; ids and texts
+    stay behind, but for rows that are to be answered."""
     schema = arrow_schema(row_type)
-    fields = [f for f in schema if not pa.types.is_string(f.type)]
+    fields = [f for f in schema if row_type is PromptRow or not pa.types.is_string(f.type)]
     columns = [pa.array([getattr(row, f.name) for row in rows], type=f.type) for f in fields]
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    numbers: dict[str, int] = {}
+    columns.append(pa.array([numbers.setdefault(row.problem_id, len(numbers)) for row in rows], type=pa.int32()))
+    return pa.Table.from_arrays(columns, schema=pa.schema([*fields, ("problem", pa.int32())]))
 
 
 def check_rows(
@@ -48,8 +66,9 @@ def check_rows(
 
     def refuse(bad: np.ndarray, what: str) -> None:
         if bad.any():
-            name = getattr(rows[int(bad.argmax())], NAMES[row_type])
-            raise InputError(f"train: {int(bad.sum())} of {len(rows)} rows {what} (first: trace {name})")
+            column = NAMES[row_type]
+            first = f"{column.removesuffix('_id').split('_')[-1]} {getattr(rows[int(bad.argmax())], column)}"
+            raise InputError(f"train: {int(bad.sum())} of {len(rows)} rows {what} (first: {first})")
 
     lists = [f.name for f in table.schema if pa.types.is_list(f.type)]
     flat = {name: flat_column(table, name) for name in lists}
@@ -65,6 +84,20 @@ def check_rows(
         refuse(size["prompt_ids"] == 0, "have no prompt")
         refuse(np.minimum(size["chosen_ids"], size["rejected_ids"]) == 0, "have an empty side")
         lengths = size["prompt_ids"] + np.maximum(size["chosen_ids"], size["rejected_ids"])
+    elif row_type is UnaryRow:
+        tokens = ("prompt_ids", "completion_ids", "kl_ids")
+        refuse(size["prompt_ids"] == 0, "have no prompt")
+        refuse(np.minimum(size["completion_ids"], size["kl_ids"]) == 0, "have an empty response")
+        lengths = size["prompt_ids"] + np.maximum(size["completion_ids"], size["kl_ids"])
+    elif row_type is PromptRow:
+        tokens, lengths = ("prompt_ids",), size["prompt_ids"] + 1  # one token to answer with
+        refuse(size["prompt_ids"] == 0, "have no prompt")
+    elif row_type is StepValueRow:
+        tokens, lengths = ("input_ids",), size["input_ids"]
+        refuse(size["positions"] == 0, "have no value to train on")
+        refuse(size["positions"] != size["values"], "have values of another length than positions")
+        refuse(count("values", lambda v: ~((v >= 0) & (v <= 1))) > 0, "have values outside [0, 1]")
+        refuse(_beyond(*flat["positions"], lengths), "have positions outside their tokens")
     else:
         tokens, lengths = ("input_ids",), size["input_ids"]
         for column, lens in size.items():
@@ -86,6 +119,12 @@ def check_rows(
     for column in tokens:
         outside = count(column, lambda v: (v < 0) | (v >= vocabulary))
         refuse(outside > 0, f"have token ids outside the model's vocabulary of {vocabulary}")
+
+
+def _beyond(offsets: np.ndarray, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Which rows have a position that is not in [0, length)?"""
+    outside = (positions < 0) | (positions >= np.repeat(lengths, np.diff(offsets)))
+    return np.diff(np.concatenate([[0], np.cumsum(outside)])[offsets]) > 0
 
 
 def flat_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

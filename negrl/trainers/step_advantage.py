@@ -14,17 +14,21 @@ from torch import Tensor
 from negrl.errors import InputError
 from negrl.trainers.batches import Rows, pad
 from negrl.trainers.compat import score
-from negrl.trainers.losses import step_advantage_loss
+from negrl.trainers.losses import count_items, step_advantage_loss
 from negrl.trainers.sft import TokenCollator, TokenSftTrainer, padding_id
 
 
 class AdvantageCollator(TokenCollator):
     """Pads `AdvantageRow` columns: beside TokenCollator's, `advantages` and `logprobs` (B, S) float32,
-    `step_ids` (B, S) int64 and `correct` (B,) bool."""
+    `step_ids` (B, S) int64 and `correct` (B,) bool; `reference` (B, S) float32 where the rows have it."""
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        reference = {}
+        if rows and "reference" in rows[0]:
+            reference["reference"] = pad([r["reference"] for r in rows], 0.0, np.float32, self.multiple)
         return {
             **super().__call__(rows),
+            **reference,
             "advantages": pad([r["advantages"] for r in rows], 0.0, np.float32, self.multiple),
             "logprobs": pad([r["logprobs"] for r in rows], 0.0, np.float32, self.multiple),
             "step_ids": pad([r["step_ids"] for r in rows], -1, np.int64, self.multiple),
@@ -33,11 +37,13 @@ class AdvantageCollator(TokenCollator):
 
 
 class StepAdvantageTrainer(TokenSftTrainer):
-    """Loss: `step_advantage_loss` summed over the trained tokens of the global batch / their number.
+    """Loss: `step_advantage_loss` summed over the trained tokens of the global batch / their number
+    (`normalize: step`: / the number of its steps).
 
     `options` are the method's `StepAdvantageOptions`. Rows without logprobs (imported traces) get
-    those of the policy as training starts, computed once here: mu := start policy. A resumed run
-    computes the same ones, its checkpoint loads later.
+    those of the policy as training starts, computed once here: mu := start policy; with
+    `kl_to: start` all rows get them, as the KL's reference. A resumed run computes the same ones, its
+    checkpoint loads later.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "advantages", "logprobs", "step_ids", "correct")
@@ -46,20 +52,30 @@ class StepAdvantageTrainer(TokenSftTrainer):
         super().__init__(**kwargs)
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self._refuse_silence()
-        self.start_log_probs = self._score_unscored_rows()
+        to_start = self.options.kl > 0 and self.options.kl_to == "start"
+        self.start_log_probs, self.reference = self._score_rows(every=to_start)
 
-    def collator(self, pad_id: int, multiple: Any) -> Any:
-        return AdvantageCollator(pad_id, multiple)
+    def collator(self, pad_id: int, multiple: Any, shares: bool) -> Any:
+        return AdvantageCollator(pad_id, multiple, shares)
 
     def rows(self) -> Rows:
         rows = super().rows()
         rows.fill("logprobs", self.start_log_probs)
+        rows.fill("reference", self.reference)
         return rows
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """Trained tokens, or steps, of the global batch, over all processes and accumulation steps."""
+        if self.options.normalize == "token":
+            return super()._get_num_items_in_batch(batch_samples, device)
+        counts = [count_items(b["step_ids"][:, 1:], b["labels"][:, 1:] != -100, "step") for b in batch_samples]
+        count = torch.stack(counts).sum().to(device)
+        return self.accelerator.reduce(count, "sum") if self.args.average_tokens_across_devices else count
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        scores = score(model, {k: inputs[k] for k in ("input_ids", "attention_mask", "labels")})
+        scores = score(model, inputs)
         options = self.options
         per_token, sums = step_advantage_loss(
             scores.log_probs,
@@ -68,13 +84,22 @@ class StepAdvantageTrainer(TokenSftTrainer):
             inputs["step_ids"][:, 1:],
             scores.mask,
             inputs["correct"],
+            weights=options.weights,
             negative_weight=options.negative_weight,
             clip=options.clip,
+            tapered=options.taper,
+            baseline=options.baseline,
+            beta=options.advantage_temperature,
+            max_weight=options.max_weight,
+            normalize=options.normalize,
             anchor=options.anchor,
             kl=options.kl,
+            reference_log_probs=inputs["reference"][:, 1:] if "reference" in inputs else None,
         )
-        tokens = scores.mask.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = per_token.sum() / torch.as_tensor(tokens).clamp(min=1)
+        items = num_items_in_batch
+        if items is None:
+            items = count_items(inputs["step_ids"][:, 1:], scores.mask, options.normalize)
+        loss = per_token.sum() / torch.as_tensor(items).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # The count covers all processes, and DDP averages over them.
             loss = loss * self.accelerator.num_processes
@@ -103,23 +128,28 @@ class StepAdvantageTrainer(TokenSftTrainer):
 
         dataset: Any = self.train_dataset
         values = pc.min_max(pc.list_flatten(dataset.data.table.column("advantages"))).as_py()
-        learns = values["max"] > 0 or (values["min"] < 0 and self.options.negative_weight > 0)
+        form = self.options.weights
+        up = values["max"] > 0 and form != "negative"
+        down = values["min"] < 0 and form != "positive" and self.options.negative_weight > 0
+        learns = up or down or (form == "exponential" and values["min"] < 0)
         if not learns:
             raise InputError(
                 "train: no step of any row has an advantage to learn from (all in the dead zone, or outside the "
                 "value band): label with more rollouts, widen label.value_band, or train with rft"
             )
 
-    def _score_unscored_rows(self) -> dict[int, np.ndarray]:
-        """Row index -> log p under the start policy (S,) float32, 0 outside the trained tokens."""
+    def _score_rows(self, every: bool) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """Row index -> log p under the start policy (S,) float32, 0 outside the trained tokens: of the
+        rows without sampler logprobs, and of every row where `every` (else none)."""
         rows = super().rows()
-        missing = [i for i in range(len(rows)) if len(rows[i]["logprobs"]) == 0]
+        unscored = [i for i in range(len(rows)) if len(rows[i]["logprobs"]) == 0]
+        missing = list(range(len(rows))) if every else list(unscored)
         if not missing:
-            return {}
+            return {}, {}
         if self.is_deepspeed_enabled:
             raise InputError(
-                f"train: {len(missing)} traces have no sampler logprobs, and DeepSpeed shards the model "
-                "before they can be computed: train with DDP or FSDP, or sample the traces"
+                f"train: {len(missing)} traces need log-probs of the start policy, and DeepSpeed shards the model "
+                "before they can be computed: train with DDP or FSDP, or sample the traces (and kl_to: sampler)"
             )
         missing.sort(key=lambda i: len(rows[i]["input_ids"]))
         mine = missing[self.args.process_index :: self.args.world_size]
@@ -136,4 +166,5 @@ class StepAdvantageTrainer(TokenSftTrainer):
                 for i, row in zip(indices, log_probs, strict=True):
                     found.append((i, np.concatenate([[0.0], row[: len(rows[i]["input_ids"]) - 1]]).astype(np.float32)))
         model.train()
-        return dict(gather_object(found) if self.args.world_size > 1 else found)
+        scored = dict(gather_object(found) if self.args.world_size > 1 else found)
+        return {i: scored[i] for i in unscored}, scored if every else {}

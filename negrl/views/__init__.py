@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.records import AdvantageRow, PreferenceRow, SftRow
+from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
 from negrl.trainers.methods import Options
-from negrl.views import advantage, preference, rft, sft, step_preference
+from negrl.views import advantage, outcome, preference, process_reward, prompts, rft, sft, step_preference, unary
 from negrl.views.inputs import View, ViewInputs
 
 __all__ = ["VIEWS", "View", "ViewInputs", "ViewSpec", "build_view"]
@@ -30,7 +30,11 @@ VIEWS: dict[str, ViewSpec] = {
     "rft": ViewSpec(rft.build, SftRow),
     "preference": ViewSpec(preference.build, PreferenceRow),
     "step_preference": ViewSpec(step_preference.build, PreferenceRow),
+    "unary": ViewSpec(unary.build, UnaryRow),
     "advantage": ViewSpec(advantage.build, AdvantageRow),
+    "outcome": ViewSpec(outcome.build, AdvantageRow),
+    "process_reward": ViewSpec(process_reward.build, StepValueRow),
+    "prompts": ViewSpec(prompts.build, PromptRow),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from negrl.records import CORRECT, INCORRECT, Problem, Rollout, SftRow, Step, Trace
@@ -21,7 +21,7 @@ class ViewInputs:
     """One round's tables. `solutions` are the reference solutions, tokenized and ending with EOS;
     `steps` by trace id, in order; `v0` the value of each problem's prompt; `max_length` in tokens,
     prompt and response together (None: no limit). `tokenizer` and `label` split rollouts into steps
-    just as the traces were."""
+    just as the traces were. `prompts`: token ids by problem id, for methods that sample while they train."""
 
     problems: dict[str, Problem]
     solutions: list[Trace]
@@ -32,6 +32,7 @@ class ViewInputs:
     label: LabelSection
     max_length: int | None
     tokenizer: PreTrainedTokenizerBase
+    prompts: dict[str, list[int]] = field(default_factory=dict)
 
     def fits(self, *parts: list[int]) -> bool:
         """Have these tokens, one after the other, room within `max_length`?"""

@@ -200,8 +200,8 @@ def test_a_pit_against_the_first_step_of_a_right_rollout(table) -> None:
     assert pairs(view.rows) == [("9?3;", "6;", "4;")]
     assert (view.rows[0].chosen_trace_id, view.rows[0].rejected_trace_id) == ("r000", "t1")
     assert view.counts == {
-        "pairs": 1, "pit_pairs": 1, "spurious_pairs": 0, "duplicates": 0, "no_chosen": 0, "refused_no_room": 0,
-        "undecided": 0,
+        "pairs": 1, "pit_pairs": 1, "spurious_pairs": 0, "through_pairs": 0, "duplicates": 0, "no_chosen": 0,
+        "refused_no_room": 0, "undecided": 0,
     }  # fmt: skip
 
 

@@ -64,6 +64,10 @@ def open_labeler(section: LabelSection, value: Callable[[Problem, str], float] |
         from negrl.steps.labelers.belief import BeliefLabeler
 
         return BeliefLabeler(section.confidence, section.best_of)
+    if name == "prm":
+        from negrl.steps.labelers.prm import PrmLabeler
+
+        return PrmLabeler(section.confidence, section.best_of)
     if name == "arithmetic":
         from negrl.steps.labelers.arithmetic import ArithmeticLabeler
 

@@ -17,8 +17,13 @@ from typing import Any
 import pydantic
 
 from negrl.errors import nearest
+from negrl.trainers.guards.options import GuardOptions
 
-_MODULES = ("sft", "rft", "dpo", "step_dpo", "step_advantage")
+_MODULES = (
+    *("sft", "dft", "rft", "dpo", "kto", "step_dpo", "step_advantage", "nsr", "psr_nsr", "topr"),
+    *("process_reward", "step_grpo"),
+)
+_TRL_CONFIGS = {"sft": "SFTConfig", "dpo": "DPOConfig", "kto": "KTOConfig", "grpo": "GRPOConfig"}
 
 
 class Options(pydantic.BaseModel):
@@ -26,13 +31,26 @@ class Options(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    guards: GuardOptions | None = pydantic.Field(default_factory=GuardOptions)
+    """What is measured on held-out problems while training, and when that stops it. null: nothing."""
+
+    def trl_fields(self, given: dict[str, Any]) -> dict[str, Any]:
+        """TRL config fields that these options stand for; `given` are those that the recipe sets itself.
+
+        Raises:
+            ValueError: the two are at odds.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Method:
     """`view`: the table that it reads (a module of negrl.views). `config`: the TRL config whose
-    fields it takes ("sft" or "dpo"). `trainer`: "module:class", imported when training starts.
+    fields it takes (a key of `_TRL_CONFIGS`). `trainer`: "module:class", imported when training starts.
     `view_reads`: the options that shape the view; the others only matter in training.
-    `defaults`: TRL fields with the values that were measured to be safe."""
+    `defaults`: TRL fields with the values that were measured to be safe.
+    `network`: the transformers class that loads the model to train.
+    `online`: it samples and labels while it trains, so its trainer gets the whole recipe."""
 
     name: str
     view: str
@@ -41,27 +59,39 @@ class Method:
     options: type[Options] = Options
     defaults: dict[str, Any] = field(default_factory=dict)
     view_reads: tuple[str, ...] = ()
+    network: str = "AutoModelForCausalLM"
+    online: bool = False
 
     @property
     def reads_traces(self) -> bool:
-        """Does it learn from the policy's own traces? (`sft` reads the reference solutions.)"""
-        return self.view != "sft"
+        """Does it learn from the policy's own stored traces? (`sft` reads the reference solutions.)"""
+        return self.view not in ("sft", "prompts")
 
     @property
     def reads_values(self) -> bool:
         """Does it need step values? Only then are they paid for."""
-        return self.view in ("step_preference", "advantage")
+        return self.view in ("step_preference", "advantage", "process_reward")
+
+    @property
+    def makes_policy(self) -> bool:
+        """Can what it trains write text, and so be evaluated?"""
+        return self.network == "AutoModelForCausalLM"
 
     def split(self, fields: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
-        """The recipe's fields, divided into this method's options and TRL config fields."""
+        """The recipe's fields, divided into this method's options and TRL config fields.
+
+        Raises:
+            ValueError: an option has a wrong value, or is at odds with a TRL field.
+        """
         own = {k: v for k, v in fields.items() if k in self.options.model_fields}
         trl = {k: v for k, v in fields.items() if k not in own}
-        return self.options(**own), {**self.defaults, **trl}
+        options = self.options(**own)
+        return options, {**self.defaults, **trl, **options.trl_fields(trl)}
 
 
 @functools.cache
 def trl_fields(config: str) -> frozenset[str]:
-    """Field names of trl's SFTConfig / DPOConfig and its bases, read from the installed source
+    """Field names of one of trl's configs and its bases, read from the installed source
     without importing it (importing costs seconds and loads torch)."""
 
     def class_fields(package: str, file: str) -> set[str]:
@@ -95,10 +125,9 @@ def check_fields(method: str, fields: dict[str, Any]) -> None:
         if name not in known:
             raise ValueError(
                 f"unknown field '{name}' for method {method}{nearest(name, known)}: "
-                f"it is no option of {method} and no field of trl's {METHODS[method].config.upper()}Config"
+                f"it is no option of {method} and no field of trl's {_TRL_CONFIGS[METHODS[method].config]}"
             )
-    own = {k: v for k, v in fields.items() if k in METHODS[method].options.model_fields}
-    METHODS[method].options(**own)
+    METHODS[method].split(fields)
 
 
 METHODS: dict[str, Method] = {

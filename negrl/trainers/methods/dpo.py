@@ -1,6 +1,8 @@
 """DPO (Rafailov et al. 2023, arXiv:2305.18290) on whole responses: a right against a wrong answer
 to the same problem."""
 
+from typing import Any
+
 from pydantic import Field
 
 from negrl.trainers.methods import Method, Options
@@ -9,6 +11,20 @@ from negrl.trainers.methods import Method, Options
 class DpoOptions(Options):
     pairs_per_problem: int = Field(8, ge=1)
     """At most so many right/wrong pairs of one problem; no response is used twice while others wait."""
+    nll: float = Field(0.0, ge=0)
+    """Weight of the NLL per token of the chosen side, added to the DPO loss (Iterative RPO, Pang et al. 2024,
+    arXiv:2404.19733: 1.0). DPO alone may lower the chosen side too, as long as the rejected side falls more."""
+
+    share_prefixes: bool = True
+    """Run what rows of a micro-batch have in common once. Rows of a problem then travel together, as GRPO's groups
+    do; loss and gradient of a batch are the same with and without. false: all rows shuffled, each run alone."""
+
+    def trl_fields(self, given: dict[str, Any]) -> dict[str, Any]:
+        if not self.nll:
+            return {}
+        if taken := {"loss_type", "loss_weights"} & given.keys():
+            raise ValueError(f"nll: it sets loss_type and loss_weights itself; leave out {' and '.join(sorted(taken))}")
+        return {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, self.nll]}
 
 
 METHOD = Method(

@@ -1,22 +1,62 @@
 """Per-step advantage-weighted RL on right and wrong traces (Setlur et al. 2024, arXiv:2406.14532,
 eq. 4), with tapered negatives (TOPR, arXiv:2503.14286). The default method; docs/losses.md has the
-formula, `negrl.trainers.losses` the tensors."""
+formulas, `negrl.trainers.losses` the tensors."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from negrl.trainers.methods import Method, Options
 
 
 class StepAdvantageOptions(Options):
+    weights: Literal["signed", "exponential", "positive", "negative"] = "signed"
+    """signed: A up and down. exponential: exp(A / beta), the paper's form, never down. positive, negative: one side
+    of signed."""
     negative_weight: float = Field(1.0, ge=0)
     """lambda_neg: multiplies the steps with negative advantage. 0: positives only."""
     clip: float = Field(1.0, gt=0)
     """|A| is clipped here."""
+    taper: bool = True
+    """Multiply negatives by min(1, pi/mu) of the step: a step that is no longer written is pushed no further."""
+    baseline: float = Field(0.0, gt=-1, lt=1)
+    """AsymRE's delta: A - baseline in place of A, where A is not 0. Below 0 (-0.1) raises more than it lowers."""
+    advantage_temperature: float = Field(1.0, gt=0)
+    """beta of exp(A / beta) (weights: exponential)."""
+    max_weight: float = Field(20.0, gt=0)
+    """exp(A / beta) is cut here (weights: exponential)."""
+    normalize: Literal["token", "step"] = "token"
+    """token: sum over tokens / trained tokens of the global batch. step: mean over each step's tokens, then over the
+    steps of the global batch."""
     anchor: float = Field(0.1, ge=0)
     """alpha: NLL on all tokens of right answers. 0.1 did better than 0 on all three seeds of the
     quickstart (docs/results/learning-rates.md)."""
     kl: float = Field(0.0, ge=0)
     """Weight of the k3 estimate of KL(sampler || policy), from the stored logprobs."""
+    kl_to: Literal["sampler", "start"] = "sampler"
+    """What the KL is taken to. start: the policy that training starts from, scored once before the first step."""
+
+    share_prefixes: bool = True
+    """Run what rows of a micro-batch have in common once. Rows of a problem then travel together, as GRPO's groups
+    do; loss and gradient of a batch are the same with and without. false: all rows shuffled, each run alone."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "StepAdvantageOptions":
+        """Refuse what would be read by nobody: it would look like a setting and be none."""
+        unread = {
+            "signed": ("advantage_temperature", "max_weight"),
+            "exponential": ("negative_weight", "clip", "taper", "baseline"),
+            "positive": ("advantage_temperature", "max_weight", "negative_weight", "taper"),
+            "negative": ("advantage_temperature", "max_weight"),
+        }
+        for name in unread[self.weights]:
+            if name in self.model_fields_set:
+                raise ValueError(f"{name}: weights: {self.weights} does not read it; leave it out")
+        if self.weights == "negative" and self.negative_weight == 0:
+            raise ValueError("negative_weight: 0 leaves weights: negative nothing to learn from")
+        if self.kl_to == "start" and self.kl == 0:
+            raise ValueError("kl_to: start is read only with a KL term; set kl above 0")
+        return self
 
 
 METHOD = Method(

@@ -1,15 +1,24 @@
-"""Step-DPO: after the shared prefix, the step of a rollout that came out right against the pit step
-of a wrong trace (Lai et al. 2024, arXiv:2406.18629; pits as in Setlur et al. 2024, arXiv:2406.14532).
-The prefix is prompt: it gets no gradient. The chosen step is the policy's own, from labelling."""
+"""DPO on the step that is to blame (pits as in Setlur et al. 2024, arXiv:2406.14532), in two pair forms.
+
+`step`: after the shared prefix, the step of a rollout that came out right against the pit (Lai et al. 2024,
+arXiv:2406.18629). The prefix is prompt: it gets no gradient, and no step gets an EOS that it did not have.
+`solution`: a whole right answer to the problem, with its EOS, against the wrong trace up to and with its pit,
+without one (Setlur et al., Algorithm 1). Everything chosen is the policy's own."""
+
+from typing import Literal
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method, Options
+from negrl.trainers.methods import Method
+from negrl.trainers.methods.dpo import DpoOptions
 
 
-class StepDpoOptions(Options):
+class StepDpoOptions(DpoOptions):
     pairs_per_problem: int = Field(16, ge=1)
-    """At most so many step pairs of one problem."""
+    """At most so many pairs of one problem."""
+    pairs: Literal["step", "solution"] = "step"
+    """`step`: step against step after the shared prefix. `solution`: a right answer against the wrong prefix
+    that ends with the pit."""
 
 
 METHOD = Method(
@@ -19,5 +28,5 @@ METHOD = Method(
     trainer="negrl.trainers.preference:TokenDpoTrainer",
     options=StepDpoOptions,
     defaults={"learning_rate": 1e-6, "beta": 0.1, "precompute_ref_log_probs": True},
-    view_reads=("pairs_per_problem",),
+    view_reads=("pairs_per_problem", "pairs"),
 )

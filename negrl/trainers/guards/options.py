@@ -1,0 +1,70 @@
+"""The recipe's `train.guards`: what is put aside, how often to look, when to stop. docs/losses.md says how
+the thresholds were measured."""
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+
+class GuardOptions(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    enabled: bool = True
+    on_trip: Literal["stop", "keep", "warn"] = "stop"
+    """stop: the best weights are saved and the run ends with exit code 3. keep: the run goes on with them. warn:
+    training goes on, the sentence is in fit.json."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights a training that no guard stopped leaves."""
+    best_by: Literal["auto", "right", "gap"] = "auto"
+    """right: log p per token of held-out right traces. gap: how readily held-out good steps are written, minus the
+    same for bad ones. auto: gap where there are labelled steps, else right. A look that breaks the
+    `strict` rules is never the best: its gap is wide because both fell."""
+    holdout: float = Field(0.05, gt=0, lt=0.5)
+    """Share of the problems whose rows are not trained on, but measured."""
+    problems: int = Field(32, ge=1)
+    """At most so many of them."""
+    at_least: int = Field(8, ge=1)
+    """With fewer held-out problems than this there are no guards, and nothing is put aside."""
+    rows: int = Field(48, ge=1)
+    """At most so many held-out sequences are measured."""
+    every: int | None = Field(None, ge=1)
+    """Optimizer steps between two looks. Default: as often as 2% more computing allows, and at least 4 times."""
+    samples: int = Field(8, ge=0)
+    """Held-out prompts that the policy continues, at the start and at some of the looks. 0: none."""
+    samples_every: int | None = Field(None, ge=1)
+    """Steps between two of them. Default: half of the run, but at least 128."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Of such a sample. Default: the longest held-out response, at most 256."""
+    right_drop: float | None = Field(0.1, gt=0)
+    """Stop when log p per token of held-out right traces falls so far (nats) below its best. null, as below: never."""
+    entropy_drop: float | None = Field(0.5, gt=0, lt=1)
+    """Stop when log p falls by a tenth of right_drop, and the entropy on the same traces by this share of the
+    start's: the training rows are learnt by heart."""
+    entropy_rise: float | None = Field(1.0, gt=0)
+    """Stop when that entropy is above the start's by this share of it (1: twice as high)."""
+    kl: float | None = Field(0.1, gt=0)
+    """Stop when the KL to the start policy on held-out traces (nats per token) is above this."""
+    repetition: float | None = Field(0.05, gt=0)
+    """Stop when the share of repeated 4-grams in the samples is so far above the start's."""
+    truncation: float | None = Field(0.3, gt=0)
+    """Stop when the share of samples without an end is so far above the start's."""
+    length: float | None = Field(2.0, gt=1)
+    """Stop when the samples are this many times longer or shorter than the start's."""
+    stale: float | None = Field(0.2, gt=0, lt=1)
+    """Stop before the first step when the median of pi/mu of held-out bad steps is below this: another policy wrote
+    them."""
+
+    def strict(self) -> "GuardOptions":
+        """The same rules with half the room, and a tenth of right_drop: what the best weights must keep to. (A fall of
+        0.02 nats per token, over 33 tokens, cost more pass@1 than its wider gap promised.)"""
+        half = {
+            name: value / 2
+            for name in ("entropy_rise", "kl", "repetition", "truncation")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.right_drop is not None:
+            half["right_drop"] = self.right_drop / 10
+        if self.length is not None:
+            half["length"] = (1 + self.length) / 2
+        return self.model_copy(update=half)

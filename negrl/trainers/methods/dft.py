@@ -1,0 +1,13 @@
+"""Dynamic fine-tuning (Wu et al. 2025, arXiv:2508.05629): SFT whose token loss is weighted by the token's
+own probability, -sg(p) log p, so that unlikely tokens of the reference solutions pull less. TRL's SFT loss
+`dft`; `rft` with `loss_type: dft` is the same on the policy's own right answers."""
+
+from negrl.trainers.methods import Method
+
+METHOD = Method(
+    name="dft",
+    view="sft",
+    config="sft",
+    trainer="negrl.trainers.sft:TokenSftTrainer",
+    defaults={"learning_rate": 1e-5, "num_train_epochs": 3, "loss_type": "dft"},
+)

@@ -1,0 +1,23 @@
+"""Weighted REINFORCE on whole responses (W-REINFORCE, Zhu et al. 2025, arXiv:2506.01347): wrong ones with
+weight -1, right ones with lambda_+ = 0.1, which keeps pass@k where lambda_+ = 1 sharpens it away."""
+
+from pydantic import Field
+
+from negrl.trainers.methods import Method
+from negrl.trainers.methods.nsr import OutcomeOptions
+
+
+class PsrNsrOptions(OutcomeOptions):
+    positive_weight: float = Field(0.1, ge=0, le=1)
+    """lambda_+: the weight of right responses."""
+
+
+METHOD = Method(
+    name="psr_nsr",
+    view="outcome",
+    config="sft",
+    trainer="negrl.trainers.step_advantage:StepAdvantageTrainer",
+    options=PsrNsrOptions,
+    defaults={"learning_rate": 1e-6},
+    view_reads=("positive_weight", "one_sided", "anchor"),
+)

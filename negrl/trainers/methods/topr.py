@@ -1,0 +1,26 @@
+"""Tapered off-policy REINFORCE (Le Roux et al. 2025, arXiv:2503.14286): right responses raised as in SFT,
+wrong ones lowered with weight min(1, pi/mu) of the whole response, so that the sum stays bounded however far
+the policy has moved from the one that sampled them."""
+
+from pydantic import Field
+
+from negrl.trainers.methods import Method
+from negrl.trainers.methods.nsr import OutcomeOptions
+
+
+class ToprOptions(OutcomeOptions):
+    positive_weight: float = Field(1.0, ge=0, le=1)
+    """The weight of right responses."""
+    taper: bool = True
+    """Multiply wrong responses by min(1, pi/mu) of the whole response; false: plain off-policy REINFORCE."""
+
+
+METHOD = Method(
+    name="topr",
+    view="outcome",
+    config="sft",
+    trainer="negrl.trainers.step_advantage:StepAdvantageTrainer",
+    options=ToprOptions,
+    defaults={"learning_rate": 1e-6},
+    view_reads=("positive_weight", "one_sided", "anchor"),
+)
