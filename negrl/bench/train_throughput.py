@@ -76,10 +76,11 @@ def main(out: Path, quick: bool = False) -> list[Measure]:
     branches, shares = ((2, 8), (0.0, 0.8)) if quick else (BRANCHES, SHARES)
     shape = QUICK_MODEL if quick else MODEL
     found: list[Measure] = []
+    notes: list[str] = []
     with quiet(), tempfile.TemporaryDirectory() as folder:
         for loss, sides in SIDES.items():
             runners = {side: Runner(loss, side, shape, Path(folder)) for side in sides}
-            keep_best(runners, make_rows(branches[0], 0.0, shape["vocab_size"]))
+            notes += keep_best(runners, make_rows(branches[0], 0.0, shape["vocab_size"]))
             for b in branches:
                 for p in shares:
                     rows = make_rows(b, p, shape["vocab_size"])
@@ -90,7 +91,7 @@ def main(out: Path, quick: bool = False) -> list[Measure]:
                     print(f"{loss}: {b} branches, {p:.0%} shared", file=sys.stderr, flush=True)
             del runners
             gc.collect()
-    write(out, found, shape, quick)
+    write(out, found, shape, quick, notes)
     return found
 
 
@@ -144,14 +145,15 @@ class Runner:
         return float(loss)
 
 
-def keep_best(runners: dict[str, Runner], problems: Any) -> None:
-    """Of TRL's settings the one that is fastest where nothing is shared stays."""
+def keep_best(runners: dict[str, Runner], problems: Any) -> list[str]:
+    """Of TRL's settings the one that is fastest where nothing is shared stays; says which left, and why."""
     theirs = list(runners)[1:]
     seconds, _ = take_turns({side: runners[side] for side in theirs}, problems, 1)
-    for side in theirs:
-        if seconds[side] != min(seconds.values()):
-            del runners[side]
-            print(f"{side}: {seconds[side][0] / min(seconds.values())[0]:.2f} of the time, left out", file=sys.stderr)
+    best = min(theirs, key=lambda side: seconds[side])
+    slower = [side for side in theirs if side != best]
+    for side in slower:
+        del runners[side]
+    return [f"{side} took {seconds[side][0] / seconds[best][0]:.2f}x as long as {best}." for side in slower]
 
 
 Times = dict[str, list[float]]

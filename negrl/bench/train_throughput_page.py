@@ -67,9 +67,9 @@ def cells(found: Sequence[Measure]) -> list[Cell]:
     return [Cell(ours, theirs) for ours, theirs in out.values()]
 
 
-def write(out: Path, found: Sequence[Measure], shape: dict[str, Any], quick: bool) -> None:
+def write(out: Path, found: Sequence[Measure], shape: dict[str, Any], quick: bool, notes: list[str]) -> None:
     """Print the page; write it to `out`.md and every measure to `out`.csv."""
-    page = markdown(found, shape, quick)
+    page = markdown(found, shape, quick, notes)
     print(page, end="")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -82,7 +82,7 @@ def write(out: Path, found: Sequence[Measure], shape: dict[str, Any], quick: boo
     write_atomic(out.with_name(out.name + ".csv"), text.getvalue().encode())
 
 
-def markdown(found: Sequence[Measure], shape: dict[str, Any], quick: bool) -> str:
+def markdown(found: Sequence[Measure], shape: dict[str, Any], quick: bool, notes: list[str]) -> str:
     """What was measured, how, and which goals were missed."""
     import torch
     import transformers
@@ -102,7 +102,7 @@ def markdown(found: Sequence[Measure], shape: dict[str, Any], quick: bool) -> st
         "",
         f"A micro-batch is {ROWS} branches of {LENGTH} tokens; a Qwen2 of {shape['num_hidden_layers']} layers x "
         f"{shape['hidden_size']}, vocabulary {shape['vocab_size']}. A step is collation, forward and backward, "
-        f"without the optimizer. The sides take turns on the same rows in one process, {1 if quick else TURNS} turns "
+        f"without the optimizer. The sides take turns on the same rows in one process, turns: {1 if quick else TURNS} "
         "after one to warm up: medians, with the fastest and slowest turn in brackets. Memory: what a step adds at its "
         "peak, each side in a process of its own. Limit: all tokens / distinct tokens. Over 100% of the limit is "
         "possible: the LM head is not TRL's (ours scores the trained tokens only, in smaller tiles).",
@@ -112,6 +112,8 @@ def markdown(found: Sequence[Measure], shape: dict[str, Any], quick: bool) -> st
         lines += ["A quick look with a smaller model: the figures say little.", ""]
     if not torch.cuda.is_available():
         lines += [f"The process had {had:.0%} of the wall clock; speed-up in CPU time beside that in wall time.", ""]
+    if notes:
+        lines += ["Of TRL's settings only the fastest is in the tables. " + " ".join(notes), ""]
     for loss in dict.fromkeys(c.ours.loss for c in grid):
         mine = [c for c in grid if c.ours.loss == loss]
         lines += [f"## {loss}: {mine[0].ours.side} against {mine[0].theirs.side}", ""]
