@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from negrl.records import INCORRECT
@@ -9,7 +10,7 @@ from negrl.steps.labelers.base import Ask, CountingLabeler, Outcome, Task
 from negrl.steps.values import Difference, Estimate
 
 
-class SearchLabeler(CountingLabeler):
+class SearchLabeler(CountingLabeler, ABC):
     """Looks at some steps of each wrong trace, `k` rollouts a look, until `_search` has found its step. Right
     traces are not searched: they cost nothing and stay unlabelled.
 
@@ -52,9 +53,9 @@ class SearchLabeler(CountingLabeler):
     def _searched(self, trace: int) -> bool:
         return self.tasks[trace].verdict == INCORRECT
 
+    @abstractmethod
     def _search(self, trace: int) -> tuple[int | None, int | None]:
         """Of a wrong trace, by what is known now: the step to look at next, or else the step found."""
-        raise NotImplementedError
 
     def _look(self, trace: int, step: int) -> str:
         """ "alive" (some rollout came out right), "dead" (none did), "blind" or "unknown"."""
