@@ -24,7 +24,9 @@ from negrl.recipe import PolicySection, Recipe
 from negrl.store import fingerprint, write_atomic
 from negrl.trainers.distributed import barrier, is_main
 from negrl.trainers.guards.options import GuardOptions
+from negrl.trainers.loading import load_network
 from negrl.trainers.methods import Method
+from negrl.trainers.saving import save_model
 
 LARGE = 20_000_000
 """Parameters; the garbage of smaller models may lie until Python collects it (forcing it costs 0.2 s)."""
@@ -97,7 +99,7 @@ def fit(
         key = fingerprint(key, tables.table_hash(held_table)) if held else key
         if (done := _finished(out, key)) is not None:
             return _unless_stopped(done, options.guards)
-        network, tokenizer = _load(str(model), policy, fields, method.network)
+        network, tokenizer = load_network(str(model), policy, fields, method.network)
         text_config = network.config.get_text_config()
         for part, as_table in ((rows, table), (held, held_table))[: 1 + bool(held)]:
             tables.check_rows(
@@ -135,7 +137,7 @@ def fit(
         tokens = plan.tokens(steps)
         if guard is not None and guard.keeps_best():
             guard.use_best()
-        _save(trainer, out, policy)
+        save_model(trainer, out, policy)
     seconds = time.perf_counter() - start
     facts = guard.facts() if guard is not None else None
     if is_main():
@@ -192,36 +194,6 @@ def _online(method: Method, recipe: Recipe | None) -> list[Any]:
     return [section.model_dump() for section in (recipe.sample, recipe.verify, recipe.label)]
 
 
-def _load(
-    model: str, policy: PolicySection, fields: dict[str, Any], network_class: str = "AutoModelForCausalLM"
-) -> tuple[Any, Any]:
-    """Float32 weights (safetensors only) and the tokenizer. A token-classification model gets a head of one
-    number, always the same one, and no dropout."""
-    import torch
-    import transformers
-    from transformers import AutoTokenizer
-
-    source: dict[str, Any] = {"trust_remote_code": policy.trust_remote_code}
-    if not Path(model).is_dir():
-        source["revision"] = policy.revision
-    settings = {"dtype": torch.float32, **(fields.get("model_init_kwargs") or {})}
-    if isinstance(settings["dtype"], str) and settings["dtype"] != "auto":
-        settings["dtype"] = getattr(torch, settings["dtype"])
-    try:
-        if network_class == "AutoModelForTokenClassification":
-            config = transformers.AutoConfig.from_pretrained(model, **source)
-            config.num_labels, config.classifier_dropout = 1, 0.0
-            settings["config"] = config
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = getattr(transformers, network_class).from_pretrained(
-                model, use_safetensors=True, **source, **settings
-            )
-        return network, AutoTokenizer.from_pretrained(model, **source)
-    except (OSError, ValueError) as error:
-        raise InputError(f"policy.model: '{model}' can't be loaded: {str(error).splitlines()[0]}") from None
-
-
 def _trainer(
     method: Method,
     options: Any,
@@ -248,7 +220,7 @@ def _trainer(
     module, name = method.trainer.split(":")
     extra: dict[str, Any] = {"recipe": recipe} if method.online else {}
     if method.config in ("dpo", "kto") and not config.precompute_ref_log_probs:
-        extra["ref_model"] = _load(model, policy, fields)[0]
+        extra["ref_model"] = load_network(model, policy, fields)[0]
     trainer = getattr(importlib.import_module(module), name)(
         model=network,
         args=config,
@@ -261,23 +233,3 @@ def _trainer(
     if not os.environ.get("NEGRL_DEBUG"):
         trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _save(trainer: Any, out: Path, policy: PolicySection) -> None:
-    """Write to a temporary folder, then rename: `out/model` is whole or not there."""
-    import torch
-
-    if trainer.is_fsdp_enabled:  # gather the shards into one state dict
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    elif policy.dtype != "float32" and not trainer.is_deepspeed_enabled:
-        trainer.model.to(getattr(torch, policy.dtype))
-    temporary = out / ".model.tmp"
-    if is_main():
-        shutil.rmtree(temporary, ignore_errors=True)
-    barrier()
-    trainer.save_model(str(temporary))
-    barrier()
-    if is_main():
-        (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle, with this machine's paths
-        shutil.rmtree(out / "model", ignore_errors=True)
-        temporary.replace(out / "model")

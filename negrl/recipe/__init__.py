@@ -1,0 +1,30 @@
+"""The recipe: one YAML per run, its sections named after the stages.
+
+Unknown keys are errors that name the nearest right key. Nothing here imports torch: a recipe is checked
+before anything heavy.
+"""
+
+from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
+from negrl.recipe.problems import ChainProblems, Gsm8kProblems, JsonlProblems, TracesSection
+from negrl.recipe.read import first_error, load_recipe
+from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
+from negrl.recipe.train import BuildSection, PolicySection, TrainSection
+
+__all__ = [
+    "BELIEF_TEXTS",
+    "BuildSection",
+    "ChainProblems",
+    "EngineSection",
+    "EvaluateSection",
+    "Gsm8kProblems",
+    "JsonlProblems",
+    "LabelSection",
+    "PolicySection",
+    "Recipe",
+    "SampleSection",
+    "TracesSection",
+    "TrainSection",
+    "VerifySection",
+    "first_error",
+    "load_recipe",
+]

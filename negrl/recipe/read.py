@@ -1,0 +1,88 @@
+"""Read a recipe: OmegaConf reads the YAML and the dotted overrides, pydantic checks, and whatever is wrong
+becomes one line that names the key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pydantic
+
+from negrl.errors import InputError, nearest
+from negrl.recipe.problems import PROBLEM_SECTIONS
+from negrl.recipe.schema import Recipe
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: a YAML file. Relative paths inside it are relative to the working directory.
+        overrides: `key.sub=value` strings, values in YAML syntax.
+
+    Raises:
+        InputError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{path}: is a folder; expected a recipe (YAML)")
+    if not file.is_file():
+        near = nearest(file.name, [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else [])
+        raise InputError(f"{path}: no such recipe{near}")
+    for item in overrides:
+        if "=" not in item or not item.split("=", 1)[0]:
+            raise InputError(f"override '{item}': expected key=value, e.g. sample.n=8")
+    try:
+        config = OmegaConf.load(file)
+        if not OmegaConf.is_dict(config):
+            raise InputError(f"{path}: expected a mapping of sections at the top level")
+        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+        data = OmegaConf.to_container(merged, resolve=True)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected a recipe (YAML)") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    try:
+        return Recipe.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{path}: {first_error(error)}") from None
+
+
+def first_error(error: pydantic.ValidationError) -> str:
+    """The first problem as one line. Unknown keys come first: they often cause the others."""
+    details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
+    first = details[0]
+    # The discriminator's tag ("chain") sits in the location of a union; it is no key of the file.
+    location = [str(p) for i, p in enumerate(first["loc"]) if not (i == 1 and first["loc"][0] == "problems")]
+    key = ".".join(location)
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(location[-1], _keys_beside(first['loc']))}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "required key is missing"
+    given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"{key}: {message}{given}{more}" if key else f"{message}{more}"
+
+
+def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that are allowed where `location`'s last key stands."""
+    sources = {get_args(section.model_fields["source"].annotation)[0]: section for section in PROBLEM_SECTIONS}
+    model: Any = Recipe
+    for part in location[:-1]:
+        if part in sources:
+            model = sources[str(part)]
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, pydantic.BaseModel)), model)
+    return list(model.model_fields)

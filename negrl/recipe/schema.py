@@ -1,0 +1,111 @@
+"""The whole recipe: one section per stage, and what must hold between them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
+from negrl.recipe.problems import ChainProblems, Problems, TracesSection
+from negrl.recipe.section import Section
+from negrl.recipe.train import PolicySection, TrainSection
+from negrl.trainers.methods import METHODS
+
+
+class EngineSection(Section):
+    kind: Literal["transformers", "vllm"] = "transformers"
+    batch_size: int = Field(512, ge=1)
+    """Sequences decoded at once by the transformers engine."""
+    device: str | None = None
+    """Default: cuda where there is one, else cpu."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to vllm.LLM: tensor_parallel_size, gpu_memory_utilization, ..."""
+
+
+class SampleSection(Section):
+    n: int = Field(16, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_tokens: int = Field(512, ge=1)
+    stop: list[str] = Field(default_factory=list)
+    seed: int = 0
+    shard_size: int = Field(64, ge=1)
+    """Problems per shard: what a killed run can lose."""
+
+
+class EvaluateSection(Section):
+    n: int = Field(4, ge=1)
+    problems: int | None = Field(None, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+    """Default: sample.max_tokens."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    bootstrap: int = Field(2000, ge=100)
+    seed: int = 12345
+    shard_size: int = Field(500, ge=1)
+
+
+class ReportSection(Section):
+    traces: int = Field(200, ge=0)
+    """Traces to page through in index.html."""
+
+
+class Recipe(Section):
+    name: str
+    seed: int = 0
+    output_dir: str = ""
+    """Default: runs/<name>. The report, plots and results are here."""
+    store: str = ""
+    """Folder of the stages' rows and models; runs may share one. Default: <output_dir>/stages."""
+    threads: int | None = Field(None, ge=1)
+    """Torch threads. Default: torch's own choice."""
+    policy: PolicySection
+    problems: Problems | None = None
+    traces: TracesSection | None = None
+    engine: EngineSection = Field(default_factory=EngineSection)
+    sample: SampleSection = Field(default_factory=SampleSection)
+    verify: VerifySection = Field(default_factory=VerifySection)
+    label: LabelSection = Field(default_factory=LabelSection)
+    train: TrainSection = Field(default_factory=TrainSection)
+    arms: dict[str, TrainSection | None] | None = None
+    """Several methods side by side, each on top of `train`; an arm that is null is left out. Null: one
+    arm named after train.method."""
+    rounds: int = Field(1, ge=1)
+    evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
+    """null: no evaluation."""
+    report: ReportSection = Field(default_factory=ReportSection)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Recipe:
+        if not self.output_dir:
+            self.output_dir = f"runs/{self.name}"
+        self.store = self.store or f"{self.output_dir}/stages"
+        if self.problems is None and self.traces is None:
+            raise ValueError("give problems (to sample from) or traces (to import)")
+        if self.problems is None and self.evaluate is not None:
+            raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
+        if "oracle" in self.label.members and not isinstance(self.problems, ChainProblems):
+            raise ValueError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
+        for name, arm in self.resolved_arms.items():
+            if METHODS[arm.method].reads_values and self.label.labeler == "none":
+                raise ValueError(
+                    f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
+                )
+        of, drawn = ("label.k", self.label.k) if self.traces is not None else ("sample.n", self.sample.n)
+        if self.label.labeler != "none" and drawn < self.label.best_of:
+            raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {self.label.best_of}; raise it")
+        if "belief" in self.label.members and self.label.belief is None:
+            self.label = self.label.model_copy(update={"belief": BELIEF_TEXTS[self.verify.extract]})
+        low, high = self.label.value_band
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")
+        return self
+
+    @property
+    def resolved_arms(self) -> dict[str, TrainSection]:
+        """Arm name -> complete train section (method defaults are applied by the trainer)."""
+        arms = {name: arm for name, arm in (self.arms or {}).items() if arm is not None}
+        arms = arms or {self.train.method: self.train}
+        return {name: arm.over(self.train) for name, arm in arms.items()}

@@ -1,0 +1,39 @@
+"""The start policy, as it is trained: its weights and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from negrl.errors import InputError
+from negrl.recipe import PolicySection
+
+
+def load_network(
+    model: str, policy: PolicySection, fields: dict[str, Any], network_class: str = "AutoModelForCausalLM"
+) -> tuple[Any, Any]:
+    """Float32 weights (safetensors only) and the tokenizer. A token-classification model gets a head of one
+    number, always the same one, and no dropout."""
+    import torch
+    import transformers
+    from transformers import AutoTokenizer
+
+    source: dict[str, Any] = {"trust_remote_code": policy.trust_remote_code}
+    if not Path(model).is_dir():
+        source["revision"] = policy.revision
+    settings = {"dtype": torch.float32, **(fields.get("model_init_kwargs") or {})}
+    if isinstance(settings["dtype"], str) and settings["dtype"] != "auto":
+        settings["dtype"] = getattr(torch, settings["dtype"])
+    try:
+        if network_class == "AutoModelForTokenClassification":
+            config = transformers.AutoConfig.from_pretrained(model, **source)
+            config.num_labels, config.classifier_dropout = 1, 0.0
+            settings["config"] = config
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = getattr(transformers, network_class).from_pretrained(
+                model, use_safetensors=True, **source, **settings
+            )
+        return network, AutoTokenizer.from_pretrained(model, **source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"policy.model: '{model}' can't be loaded: {str(error).splitlines()[0]}") from None
