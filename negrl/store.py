@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negrl.errors import InputError
-from negrl.records import arrow_schema, from_dict, to_columns
+from negrl.records import arrow_schema, from_dict, to_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,13 +97,10 @@ class Stage:
 
     def write(self, table: str, shard: int, row_type: type[Row], rows: Sequence[Row]) -> None:
         """Write one shard. An empty shard is written too: it says that the work was done."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # By columns: a dict for each row took longer than all else that labelling does beside the engine.
-        arrow = pa.Table.from_pydict(to_columns(row_type, rows), schema=arrow_schema(row_type))  # type: ignore[arg-type]
         buffer = io.BytesIO()
-        pq.write_table(arrow, buffer, compression="zstd")
+        pq.write_table(to_arrow(row_type, rows), buffer, compression="zstd")
         self.store.write_bytes(f"{self.folder}/{self._shard(table, shard)}", buffer.getvalue())
 
     def read(self, table: str, row_type: type[Row]) -> list[Row]:
@@ -114,6 +111,13 @@ class Stage:
         for name in self.store.list(self.folder, f"{table}-*.parquet"):
             for values in self._parquet(name).to_pylist():
                 yield from_dict(row_type, values)
+
+    def table(self, table: str, row_type: type) -> pa.Table:
+        """The same as one Arrow table: a tenth of the memory, where rows are not needed one by one."""
+        import pyarrow as pa
+
+        parts = [self._parquet(name) for name in self.store.list(self.folder, f"{table}-*.parquet")]
+        return pa.concat_tables([arrow_schema(row_type).empty_table(), *parts])
 
     def _parquet(self, name: str, columns: list[str] | None = None) -> pa.Table:
         import pyarrow as pa

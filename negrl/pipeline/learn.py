@@ -118,7 +118,7 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
         frame.close_engine()
         row_type = VIEWS[method.view].row_type
         fitted = fit(
-            method, section.fields, data.stage.read(method.view, row_type), row_type, policy.model, stage.path,
+            method, section.fields, data.stage.table(method.view, row_type), row_type, policy.model, stage.path,
             frame.recipe.policy, frame.recipe.seed, frame.train_progress(bar), frame.recipe if method.online else None,
         )  # fmt: skip
         bar.note(f"{fitted.steps:,} steps")

@@ -200,7 +200,7 @@ def shares_prefixes(options: Any) -> bool:
 
 
 def problems(dataset: Any) -> np.ndarray | None:
-    """Which problem each row is of, as `rows.to_table` numbers them; (rows,) int64."""
+    """Which problem each row is of, as `rows.training_columns` numbers them; (rows,) int64."""
     table = dataset.data.table
     return table.column("problem").to_numpy().astype(np.int64) if "problem" in table.column_names else None
 

@@ -14,13 +14,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from negrl.errors import GuardTripped, InputError
 from negrl.recipe import PolicySection, Recipe
+from negrl.records import to_arrow
 from negrl.store import fingerprint, write_atomic
 from negrl.trainers.distributed import barrier, is_main
 from negrl.trainers.guards.options import GuardOptions
@@ -49,7 +52,7 @@ class FitResult:
 def fit(
     method: Method,
     fields: dict[str, Any],
-    rows: list[Any],
+    rows: pa.Table | Sequence[Any],
     row_type: type,
     model: str,
     out: Path,
@@ -67,7 +70,8 @@ def fit(
 
     Args:
         fields: the recipe's train section: the method's options and TRL config fields.
-        rows: of `row_type` (the view's), in any order; the seed shuffles.
+        rows: of `row_type` (the view's), as a table of its Arrow schema or one by one, in any order; the seed
+            shuffles.
         model: folder or hub id of the start policy; `policy` says in what dtype to run it.
         on_step: called on rank 0 after every optimizer step with step, total and the latest metrics.
         recipe: the whole of it, for methods that sample and label while they train.
@@ -90,21 +94,22 @@ def fit(
     checkpoints = out / "checkpoints"
     with quiet():
         options, config = configure(method, fields, policy, seed, checkpoints)
-        if not rows:
+        view = rows if isinstance(rows, pa.Table) else to_arrow(row_type, rows)
+        if not len(view):
             raise InputError(f"train: no rows to train {method.name} on (the {method.view} view is empty)")
-        rows, held = hold_out(rows, row_type, options.guards)
-        table, held_table = tables.to_table(rows, row_type), tables.to_table(held, row_type)
+        view, held = hold_out(view, row_type, options.guards)
+        table = tables.training_columns(view, row_type)
         source = [str(model), policy.revision, policy.dtype, policy.trust_remote_code]
         key = fingerprint(method.name, fields, seed, source, tables.table_hash(table), *_online(method, recipe))
-        key = fingerprint(key, tables.table_hash(held_table)) if held else key
+        if len(held):
+            key = fingerprint(key, tables.table_hash(tables.training_columns(held, row_type)))
         if (done := _finished(out, key)) is not None:
             return _unless_stopped(done, options.guards)
         network, tokenizer = load_network(str(model), policy, fields, method.network)
         text_config = network.config.get_text_config()
-        for part, as_table in ((rows, table), (held, held_table))[: 1 + bool(held)]:
+        for part in (view, held) if len(held) else (view,):
             tables.check_rows(
                 part,
-                as_table,
                 row_type,
                 vocabulary=text_config.vocab_size,
                 context=getattr(text_config, "max_position_embeddings", None),
@@ -125,9 +130,9 @@ def fit(
         plan = trainer.batches()
         if plan.steps_per_epoch == 0:
             raise InputError(
-                f"train: {len(rows)} rows do not fill one global batch of {plan.size} (dataloader_drop_last)"
+                f"train: {len(view)} rows do not fill one global batch of {plan.size} (dataloader_drop_last)"
             )
-        guard = guard_for(options.guards, held, rows, trainer, checkpoints / "guards")
+        guard = guard_for(options.guards, held, view, row_type, trainer, checkpoints / "guards")
         resume = last_checkpoint(checkpoints)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         steps = trainer.state.global_step

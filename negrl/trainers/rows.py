@@ -1,11 +1,10 @@
-"""View rows -> one Arrow file that all processes read, checked before a model is loaded."""
+"""A view's table -> one Arrow file that all processes read, checked before a model is loaded."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,6 @@ from negrl.records import (
     SftRow,
     StepValueRow,
     UnaryRow,
-    arrow_schema,
 )
 
 NAMES = {
@@ -31,19 +29,18 @@ NAMES = {
 }
 
 
-def to_table(rows: Sequence[Any], row_type: type) -> pa.Table:
-    """The rows' token and number columns, and `problem` (int32), which numbers their problems; ids and texts
+def training_columns(view: pa.Table, row_type: type) -> pa.Table:
+    """The view's token and number columns, and `problem` (int32), which numbers their problems; ids and texts
     stay behind, but for rows that are to be answered."""
-    schema = arrow_schema(row_type)
-    fields = [f for f in schema if row_type is PromptRow or not pa.types.is_string(f.type)]
-    columns = [pa.array([getattr(row, f.name) for row in rows], type=f.type) for f in fields]
-    numbers: dict[str, int] = {}
-    columns.append(pa.array([numbers.setdefault(row.problem_id, len(numbers)) for row in rows], type=pa.int32()))
-    return pa.Table.from_arrays(columns, schema=pa.schema([*fields, ("problem", pa.int32())]))
+    kept = [f.name for f in view.schema if row_type is PromptRow or not pa.types.is_string(f.type)]
+    problems = view.column("problem_id").combine_chunks().dictionary_encode()
+    if isinstance(problems, pa.ChunkedArray):  # what combine_chunks gives depends on pyarrow's version
+        problems = problems.combine_chunks() if problems.num_chunks != 1 else problems.chunk(0)
+    numbers = problems.indices.cast(pa.int32())
+    return view.select(kept).append_column("problem", numbers).combine_chunks()
 
 
 def check_rows(
-    rows: Sequence[Any],
     table: pa.Table,
     row_type: type,
     *,
@@ -54,6 +51,7 @@ def check_rows(
     """Refuse rows that could only be trained wrong: cut short, without a trained token, misaligned.
 
     Args:
+        table: the view's, ids and all.
         vocabulary: token ids must be below it.
         context: the model's, in tokens; None: no limit.
         max_length: the recipe's own limit. Nothing is ever cut to fit it.
@@ -61,14 +59,14 @@ def check_rows(
     Raises:
         InputError: names the first offending row's trace, and how many there are.
     """
-    if not rows:
+    if not len(table):
         raise InputError("train: no rows to train on (the view is empty: are there right and wrong traces?)")
 
     def refuse(bad: np.ndarray, what: str) -> None:
         if bad.any():
             column = NAMES[row_type]
-            first = f"{column.removesuffix('_id').split('_')[-1]} {getattr(rows[int(bad.argmax())], column)}"
-            raise InputError(f"train: {int(bad.sum())} of {len(rows)} rows {what} (first: {first})")
+            first = f"{column.removesuffix('_id').split('_')[-1]} {table.column(column)[int(bad.argmax())]}"
+            raise InputError(f"train: {int(bad.sum())} of {len(table)} rows {what} (first: {first})")
 
     lists = [f.name for f in table.schema if pa.types.is_list(f.type)]
     flat = {name: flat_column(table, name) for name in lists}

@@ -6,10 +6,10 @@ import pytest
 from conftest import advantage_rows, pair_rows, sft_rows
 
 from negrl.errors import InputError
-from negrl.records import AdvantageRow, PreferenceRow, SftRow
+from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
 from negrl.trainers.batches import GlobalBatches, Rows
 from negrl.trainers.preference import PairCollator
-from negrl.trainers.rows import check_rows, table_hash, to_table, write_table
+from negrl.trainers.rows import check_rows, table_hash, training_columns, write_table
 from negrl.trainers.step_advantage import AdvantageCollator
 
 
@@ -72,7 +72,7 @@ def test_tokens_counts_whole_and_partial_epochs():
 
 def test_rows_come_back_from_the_file_as_they_were(tmp_path):
     rows = advantage_rows(2500)  # several record batches
-    write_table(to_table(rows, AdvantageRow), tmp_path / "rows.arrow")
+    write_table(training_columns(to_arrow(AdvantageRow, rows), AdvantageRow), tmp_path / "rows.arrow")
     read = Rows(datasets.Dataset.from_file(str(tmp_path / "rows.arrow")), ["input_ids", "advantages", "correct"])
     assert len(read) == 2500
     for i in (0, 999, 1000, 2499):
@@ -83,9 +83,10 @@ def test_rows_come_back_from_the_file_as_they_were(tmp_path):
 
 
 def test_the_hash_follows_the_content():
-    same, other = sft_rows(5), sft_rows(5, seed=1)
-    assert table_hash(to_table(same, SftRow)) == table_hash(to_table(sft_rows(5), SftRow))
-    assert table_hash(to_table(same, SftRow)) != table_hash(to_table(other, SftRow))
+    def hashed(seed):
+        return table_hash(training_columns(to_arrow(SftRow, sft_rows(5, seed=seed)), SftRow))
+
+    assert hashed(0) == hashed(0) != hashed(1)
 
 
 def as_columns(rows):
@@ -122,14 +123,14 @@ def test_pair_collator_equals_trls_own():
 
 def refusal(rows, row_type, **limits):
     with pytest.raises(InputError) as caught:
-        check_rows(rows, to_table(rows, row_type), row_type, **{"vocabulary": 24, "context": 64, **limits})
+        check_rows(to_arrow(row_type, rows), row_type, **{"vocabulary": 24, "context": 64, **limits})
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_rows_that_would_train_wrong_are_refused():
     good = sft_rows(3)
-    check_rows(good, to_table(good, SftRow), SftRow, vocabulary=24, context=64)
+    check_rows(to_arrow(SftRow, good), SftRow, vocabulary=24, context=64)
     assert "context of 10" in (text := refusal(good, SftRow, context=10)) and "3 of 3" in text
     assert "train.max_length of 5" in refusal(good, SftRow, max_length=5)
     assert "vocabulary of 8" in refusal(good, SftRow, vocabulary=8)
@@ -143,4 +144,4 @@ def test_rows_that_would_train_wrong_are_refused():
     bad[0].logprobs.pop()
     assert "logprobs of another length" in refusal(bad, AdvantageRow)
     imported = advantage_rows(2, logprob=None)
-    check_rows(imported, to_table(imported, AdvantageRow), AdvantageRow, vocabulary=24, context=64)
+    check_rows(to_arrow(AdvantageRow, imported), AdvantageRow, vocabulary=24, context=64)

@@ -7,7 +7,7 @@ import torch
 from conftest import advantage_rows, pair_rows, sft_rows
 from test_fit import load, log_probs
 
-from negrl.records import AdvantageRow, PreferenceRow, UnaryRow
+from negrl.records import AdvantageRow, PreferenceRow, UnaryRow, to_arrow
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
 from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.guards.probes import probes, unweighted_share
@@ -40,7 +40,7 @@ def test_which_tokens_of_a_labelled_trace_mean_what():
     row = AdvantageRow(*[getattr(row, n) for n in row.__slots__[:-1]], True)  # the same, with a right answer
     (right,) = probes([row], 8)
     assert marks(right.right) == [2, 3, 6] and not any(right.prefix)
-    assert unweighted_share([row]) == pytest.approx(1 / 3)
+    assert unweighted_share(to_arrow(AdvantageRow, [row])) == pytest.approx(1 / 3)
 
 
 def test_which_tokens_of_a_pair_mean_what():

@@ -9,7 +9,7 @@ from conftest import advantage_rows, pair_rows, sft_rows, tokens
 from test_fit import KINDS, difference, log_probs, run, weights
 
 from negrl.errors import GuardTripped
-from negrl.records import AdvantageRow
+from negrl.records import PreferenceRow, SftRow, to_arrow
 from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.guards.probes import hold_out
 
@@ -38,7 +38,7 @@ def test_they_measure_and_change_nothing(method, tiny, tmp_path):
     rows, row_type = KINDS[method][0](40), KINDS[method][1]
     fields = {"num_train_epochs": 2, "logging_steps": 4}  # some looks between two logs
     seen = run(method, rows, tiny, tmp_path / "on", {**fields, **guarded(every=3, samples_every=2)})
-    kept, held = hold_out(rows, row_type, GuardOptions(**SMALL))
+    kept, held = hold_out(to_arrow(row_type, rows), row_type, GuardOptions(**SMALL))
     assert len(held) == 10
     plain = run(method, kept, tiny, tmp_path / "off", {**fields, "guards": None})
     assert difference(weights(seen.model_path), weights(plain.model_path)) == 0
@@ -97,8 +97,8 @@ def test_the_best_weights_are_those_of_the_best_look(tiny, tmp_path):
     values = {line["step"]: line["guard/right/logp"] for line in looks(best)}
     top = max(values, key=values.get)
     assert 0 < top < best.steps and best.guard["best_step"] == top and best.guard["kept"] == "best"
-    held = hold_out(data, type(data[0]), GuardOptions(**SMALL))[1]
-    found = [log_probs(best.model_path, r.input_ids)[5:] for r in held]
+    held = hold_out(to_arrow(SftRow, data), SftRow, GuardOptions(**SMALL))[1]
+    found = [log_probs(best.model_path, ids)[5:] for ids in held.column("input_ids").to_pylist()]
     assert float(torch.cat(found).mean()) == pytest.approx(values[top], abs=1e-4)
 
 
@@ -168,12 +168,15 @@ def test_reports_get_the_numbers_under_their_names(tiny, tmp_path):
 
 def test_pairs_of_one_problem_are_held_out_together(tiny, tmp_path):
     rows = [dataclasses.replace(r, problem_id=f"p{i % 20}") for i, r in enumerate(pair_rows(40))]
-    kept, held = hold_out(rows, KINDS["dpo"][1], GuardOptions(**SMALL))
-    assert len(held) == 10 and not {r.problem_id for r in held} & {r.problem_id for r in kept}
-    assert hold_out(rows[::-1], KINDS["dpo"][1], GuardOptions(**SMALL))[1] == held[::-1]
-    assert hold_out(rows, KINDS["dpo"][1], None) == (rows, [])
-    assert hold_out(rows, AdvantageRow, GuardOptions(enabled=False)) == (rows, [])
-    assert hold_out(rows, KINDS["dpo"][1], GuardOptions()) == (rows, [])  # 20 problems: 1 held out is no measure
+    table, pairs = to_arrow(PreferenceRow, rows), PreferenceRow
+    kept, held = hold_out(table, pairs, GuardOptions(**SMALL))
+    here, there = (set(part.column("problem_id").to_pylist()) for part in (held, kept))
+    assert len(held) == 10 and len(kept) == 30 and not here & there
+    again = hold_out(to_arrow(pairs, rows[::-1]), pairs, GuardOptions(**SMALL))[1]
+    assert again.to_pylist() == held.to_pylist()[::-1]
+    for options in (None, GuardOptions(enabled=False), GuardOptions()):  # 20 problems: 1 held out is no measure
+        kept, held = hold_out(table, pairs, options)
+        assert kept.equals(table) and len(held) == 0
 
 
 def test_the_command_line_ends_with_code_3_and_one_sentence(tiny, tmp_path):

@@ -14,10 +14,10 @@ from test_batches import steps_of
 from test_distributed import launch
 from test_fit import difference, run, weights
 
-from negrl.records import AdvantageRow, PreferenceRow, SftRow
+from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
 from negrl.trainers import compat
 from negrl.trainers.batches import GlobalBatches
-from negrl.trainers.rows import to_table
+from negrl.trainers.rows import training_columns
 
 HERE = Path(__file__).parent
 
@@ -186,9 +186,8 @@ def test_groups_of_one_row_are_no_groups():
 
 
 def test_problems_are_numbered_as_they_come():
-    table = to_table(
-        [dataclasses.replace(r, problem_id=p) for r, p in zip(pairs(1, 4), "baba", strict=True)], PreferenceRow
-    )
+    rows = [dataclasses.replace(r, problem_id=p) for r, p in zip(pairs(1, 4), "baba", strict=True)]
+    table = training_columns(to_arrow(PreferenceRow, rows), PreferenceRow)
     assert table.column("problem").to_pylist() == [0, 1, 0, 1]
 
 

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from negrl.records import from_dict
 from negrl.store import write_atomic
 from negrl.trainers.checkpoints import drop_shards, load_shard, save_shard
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
@@ -224,18 +226,20 @@ class Guard(TrainerCallback):
 
 
 def guard_for(
-    options: GuardOptions | None, held: list[Any], rows: list[Any], trainer: Any, folder: Path
+    options: GuardOptions | None, held: pa.Table, trained: pa.Table, row_type: type, trainer: Any, folder: Path
 ) -> Guard | None:
     """The guard of a training, attached to its trainer; None where nothing was held out.
 
     Args:
-        held, rows: what `hold_out` put aside, and what is trained on.
+        held, trained: what `hold_out` put aside, and what is trained on.
         folder: for what a resumed run needs.
     """
-    found = probes(held, options.rows) if options is not None else []
-    if options is None or not found:
+    if options is None or not len(held):
         return None
-    guard = Guard(options, found, unweighted_share(rows), folder)
+    found = probes([from_dict(row_type, row) for row in held.to_pylist()], options.rows)
+    if not found:
+        return None
+    guard = Guard(options, found, unweighted_share(trained), folder)
     guard.attach(trainer)
     return guard
 

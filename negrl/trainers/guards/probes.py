@@ -9,8 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, UnaryRow, stable_id
 from negrl.trainers.guards.options import GuardOptions
+from negrl.trainers.rows import flat_column
 
 ROW_TYPES = (SftRow, AdvantageRow, PreferenceRow, UnaryRow)
 
@@ -39,17 +44,18 @@ class Probe:
         self.kinds = frozenset(name for name in kinds if any(getattr(self, name)[1:]))
 
 
-def hold_out(rows: list[Any], row_type: type, options: GuardOptions | None) -> tuple[list[Any], list[Any]]:
+def hold_out(view: pa.Table, row_type: type, options: GuardOptions | None) -> tuple[pa.Table, pa.Table]:
     """(training rows, held-out rows), by problem and in the order given. Nothing is held out when guards are
     off, when the row type is none of ROW_TYPES, or when it would be fewer than `options.at_least` problems."""
+    nothing = view.slice(0, 0)
     if options is None or not options.enabled or row_type not in ROW_TYPES:
-        return rows, []
-    problems = sorted({row.problem_id for row in rows}, key=_order)
+        return view, nothing
+    problems = sorted(pc.unique(view.column("problem_id")).to_pylist(), key=_order)
     count = min(options.problems, round(options.holdout * len(problems)))
     if count < options.at_least:
-        return rows, []
-    held = set(problems[:count])
-    return [r for r in rows if r.problem_id not in held], [r for r in rows if r.problem_id in held]
+        return view, nothing
+    held = pc.is_in(view.column("problem_id"), value_set=pa.array(problems[:count], pa.string()))
+    return view.filter(pc.invert(held)), view.filter(held)
 
 
 def probes(rows: Sequence[Any], limit: int) -> list[Probe]:
@@ -136,15 +142,15 @@ def _order(problem_id: str) -> str:
     return stable_id("guard", problem_id)
 
 
-def unweighted_share(rows: Sequence[Any]) -> float | None:
+def unweighted_share(view: pa.Table) -> float | None:
     """Share of the steps that credit gave no weight (dead zone, after the pit, outside the value band).
     None for rows without advantages."""
-    total = silent = 0
-    for row in rows:
-        if not isinstance(row, AdvantageRow):
-            return None
-        weights = dict(zip(row.step_ids, row.advantages, strict=True))
-        weights.pop(-1, None)
-        total += len(weights)
-        silent += sum(w == 0 for w in weights.values())
-    return silent / total if total else None
+    if "advantages" not in view.column_names:
+        return None
+    offsets, steps = flat_column(view, "step_ids")
+    advantages = flat_column(view, "advantages")[1]
+    begins = np.ones(len(steps), bool)
+    begins[1:] = steps[1:] != steps[:-1]
+    begins[offsets[:-1][offsets[:-1] < len(steps)]] = True
+    begins &= steps != -1
+    return float((advantages[begins] == 0).mean()) if begins.any() else None
