@@ -10,6 +10,7 @@ import typer
 
 from negrl import __version__
 from negrl.commands.bench import bench
+from negrl.commands.evaluate import app as evaluate
 from negrl.commands.verify import audit, verify
 from negrl.errors import GuardTripped, InputError
 from negrl.terminal import safe
@@ -52,6 +53,7 @@ def run(
 app.command()(verify)
 app.command()(audit)
 app.add_typer(bench)
+app.add_typer(evaluate)
 
 
 def main() -> None:
@@ -71,6 +73,6 @@ def main() -> None:
         error.show()
         code = error.exit_code
     if code == 130:
-        again = "; the same command goes on from here" if sys.argv[1:2] == ["run"] else ""
+        again = "; the same command goes on from here" if sys.argv[1:2] in (["run"], ["evaluate"]) else ""
         print(f"negrl: stopped{again}", file=sys.stderr)
     sys.exit(code)

@@ -1,0 +1,203 @@
+"""`negrl evaluate MODEL --benchmark ...`, `negrl evaluate compare A B` and `negrl evaluate benchmarks`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from negrl.errors import InputError
+from negrl.terminal import safe
+
+
+class _RunByDefault(TyperGroup):
+    """`negrl evaluate X ...` is `negrl evaluate run X ...` unless X is a command of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="evaluate",
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    help="Math benchmarks: negrl evaluate MODEL --benchmark gsm8k (its options: negrl evaluate run --help), "
+    "negrl evaluate compare A B.",
+)
+
+
+class EngineKind(StrEnum):
+    transformers = "transformers"
+    vllm = "vllm"
+
+
+class Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Benchmarks = Annotated[str, typer.Option("--benchmark", "-b", help="gsm8k, or several: gsm8k,math500.")]
+
+
+@app.command()
+def run(
+    benchmark: Benchmarks,
+    model_given: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")] = None,
+    model: Annotated[str | None, typer.Option(help="The same, as an option.")] = None,
+    n: Annotated[int, typer.Option(help="Samples per problem.")] = 4,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
+    top_p: Annotated[float, typer.Option()] = 0.95,
+    top_k: Annotated[int, typer.Option(help="0 is off.")] = 0,
+    max_tokens: Annotated[int, typer.Option(help="Of one response.")] = 2048,
+    seed: Annotated[int, typer.Option()] = 0,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
+    few_shot: Annotated[int, typer.Option(help="Worked examples in the prompt.")] = 0,
+    chat_template: Annotated[bool, typer.Option(help="Use the tokenizer's chat template.")] = False,
+    system_prompt: Annotated[str | None, typer.Option(help="With --chat-template.")] = None,
+    template: Annotated[str | None, typer.Option(help="Another prompt; holds {prompt}.")] = None,
+    extract: Annotated[str | None, typer.Option(help="Another way to find the answer: auto, boxed, hash, ...")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Another string that ends a response; repeatable.")] = None,
+    engine: Annotated[EngineKind, typer.Option()] = EngineKind.transformers,
+    option: Annotated[list[str] | None, typer.Option(help="key=value for vllm.LLM; repeatable.")] = None,
+    dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
+    batch_size: Annotated[int, typer.Option(help="Sequences at once (transformers).")] = 512,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... (transformers).")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of a model on the hub.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with the benchmarks' files. Default: the hub.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/evaluate/<model>.")] = None,
+    responses: Annotated[Path | None, typer.Option(help="Score this file's responses: JSON lines or Parquet.")] = None,
+    response: Annotated[str, typer.Option(help="Their column; may be a dotted path.")] = "response",
+    problem_key: Annotated[str | None, typer.Option(help="Column with problem ids or questions.")] = None,
+    finish_reason: Annotated[str | None, typer.Option(help='Column that says "length" where cut off.')] = None,
+    shard_size: Annotated[int, typer.Option(help="Problems per shard: what a kill can lose.")] = 64,
+    workers: Annotated[int, typer.Option(help="Processes for the checks that need math-verify.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds for one check.")] = 5.0,
+    bootstrap: Annotated[int, typer.Option(help="Resamples per interval.")] = 2000,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+) -> None:
+    """Ask a model the problems of benchmarks; score pass@1, pass@k, maj@k with intervals. The same command
+    goes on after a kill."""
+    import pydantic
+
+    from negrl.evaluate.benchmarks import pick
+    from negrl.evaluate.settings import EvalSettings
+    from negrl.recipe import first_error
+
+    if model and model_given:
+        raise InputError("the model is given twice")
+    if responses is None and not (model or model_given):
+        raise InputError("give a model: negrl evaluate MODEL --benchmark gsm8k (or --responses FILE)")
+    chosen = pick(benchmark)
+    if responses is not None and len(chosen) > 1:
+        raise InputError("--responses: one file answers one benchmark; give one --benchmark")
+    try:
+        settings = EvalSettings(
+            n=n, temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed, limit=limit,
+            few_shot=few_shot, chat_template=chat_template, system_prompt=system_prompt, template=template,
+            extract=extract, stop=stop, dtype=dtype.value, revision=revision, engine=engine.value,
+            batch_size=batch_size, device=device, options=_options(option or []), timeout=timeout, workers=workers,
+            confidence=confidence, bootstrap=bootstrap, shard_size=shard_size,
+        )  # fmt: skip
+        for one in chosen:
+            settings.verify(one.extract)
+    except pydantic.ValidationError as error:
+        raise InputError(f"--{first_error(error)}") from None
+    from negrl.evaluate.responses import Columns
+    from negrl.evaluate.run import Given, evaluate
+
+    given = None
+    if responses is not None:
+        name = model or model_given or f"{responses.name.partition('.')[0]}-{response.replace('.', '-')}"
+        given = Given(responses, Columns(response, problem_key, finish_reason), name)
+    evaluate(None if given else model or model_given, chosen, settings, data, out, given)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="The results to compare with: an --out folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="The results in question.", show_default=False)],
+    benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Default: all that both have.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compare although settings or problems differ.")] = False,
+    top: Annotated[int, typer.Option(min=0, help="Flipped problems to list.")] = 10,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples.")] = 10_000,
+    out: Annotated[Path | None, typer.Option(help="Default: B/compare-<A's name>.")] = None,
+) -> None:
+    """Paired bootstrap over problems of B minus A, and the problems that flipped."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from negrl.evaluate.compare import compare as compare_results
+    from negrl.evaluate.compare import comparison_rows, write_comparison
+
+    names = [name.strip() for name in benchmark.split(",")] if benchmark else None
+    found = compare_results(a, b, names, force, bootstrap)
+    folder = out or (b if b.is_dir() else b.parent) / f"compare-{(a if a.is_dir() else a.parent).name}"
+    write_comparison(found, folder, max(top, 20))
+    console = Console(highlight=False)
+    head, rows = comparison_rows(found)
+    table = Table(caption="in percent; brackets: paired bootstrap over problems")
+    for title in head:
+        table.add_column(title, justify="left" if title in ("metric", "verdict") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for name, pair in found["benchmarks"].items():
+        for why in pair["forced"]:
+            console.print(escape(f"forced, although {name} differs in {safe(why)}"), soft_wrap=True)
+        for title in ("gained", "lost"):
+            for m in pair[title][:top]:
+                line = f"{name} {title}: {m['a']:.2f} -> {m['b']:.2f}  {safe(m['question'], 70)}"
+                console.print(escape(f"{line}  gold {safe(m['gold'], 20)}"), soft_wrap=True)
+    console.print(escape(f"  {folder / 'compare.json'}\n  {folder / 'compare.md'}"), soft_wrap=True)
+
+
+@app.command()
+def export(
+    results: Annotated[Path, typer.Argument(help="An --out folder.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="JSON lines, plain or .gz.", show_default=False)],
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Which benchmark's samples.")],
+) -> None:
+    """Write the samples with their verdicts as JSON lines, for other tools (and for --responses)."""
+    from negrl.evaluate.results import export_samples
+
+    count = export_samples(results, benchmark, file)
+    print(f"{count:,} samples written to {safe(file)}")
+
+
+@app.command("benchmarks")
+def list_benchmarks() -> None:
+    """The benchmarks there are: problems, licence, where they come from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from negrl.evaluate.benchmarks import BENCHMARKS
+
+    table = Table()
+    for title in ("name", "problems", "licence", "hub", "local files"):
+        table.add_column(title, justify="right" if title == "problems" else "left", overflow="fold")
+    for name, one in BENCHMARKS.items():
+        source = one.source
+        table.add_row(
+            name, f"{source.problems:,}", one.license, f"{source.hub} ({source.split})", "\n".join(source.files)
+        )
+    Console(highlight=False).print(table)
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """Options of vLLM as it takes them: numbers and true/false are read as YAML."""
+    import yaml
+
+    out: dict[str, Any] = {}
+    for item in given:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise InputError(f"--option: expected key=value, got '{item}'")
+        out[key] = yaml.safe_load(value)
+    return out

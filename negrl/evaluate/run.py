@@ -1,0 +1,264 @@
+"""`negrl evaluate`: ask a model the problems of some benchmarks (or take responses that are there), judge, score,
+and write the results. Everything that can be wrong is found before the model loads."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from negrl.engines import Engine, open_engine
+from negrl.errors import InputError
+from negrl.evaluate import results as files
+from negrl.evaluate.benchmarks import Benchmark
+from negrl.evaluate.prompts import Task, make_task
+from negrl.evaluate.responses import Columns, read_responses
+from negrl.evaluate.samples import Drawn, Judged, draw_all, judge_all, sample_stage, unjudged
+from negrl.evaluate.scores import as_row, score
+from negrl.evaluate.settings import EvalSettings
+from negrl.policy import check_model, load_tokenizer, local_model
+from negrl.progress import Reporter
+from negrl.records import Trace
+from negrl.store import Store, fingerprint, write_atomic
+from negrl.tables.sinks import encode
+
+TRUNCATED_WARNING = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Responses from a file in place of drawn ones; `name` stands for the model in the results."""
+
+    path: Path
+    columns: Columns
+    name: str
+
+
+def evaluate(
+    model: str | None, benchmarks: Sequence[Benchmark], settings: EvalSettings, data: Path | None, out: Path | None,
+    given: Given | None = None, reporter: Reporter | None = None,
+) -> Path:  # fmt: skip
+    """Evaluate and write results.json, results.md, model-index.md, one `<benchmark>.problems.jsonl` each, and the
+    samples as Parquet. Run again, it goes on where it was stopped, and keeps other benchmarks' results.
+
+    Args:
+        model: a folder or hub id; None with `given`.
+        data: folder with the benchmarks' files; None: from the hub.
+        out: folder for the results; None: runs/evaluate/<model's name>.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: anything the user gave is wrong; says what was expected.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("negrl evaluate runs in one process; with --engine vllm set --option data_parallel_size=N")
+    if (model is None) == (given is None):
+        raise InputError("give either a model or --responses")
+    reporter = reporter or Reporter()
+    name = given.name if given else str(model)
+    out = out or Path("runs/evaluate") / Path(name).name
+    if given is None:
+        policy = settings.policy(str(model))
+        key = check_model(policy)
+        tokenizer: Any = load_tokenizer(local_model(policy), policy)
+    else:
+        key = fingerprint("responses", _sha256(given.path), given.columns.response)
+    tasks = [make_task(benchmark, settings, data) for benchmark in benchmarks]
+    if given is None and tokenizer.chat_template is not None and not settings.chat_template:
+        reporter.say("the model has a chat template that is not used; --chat-template uses it")
+    with _alone(out):
+        found = _earlier(out, name, key)
+        store = Store(out / "samples")
+        opened: list[Engine] = []
+
+        def engine() -> Engine:
+            if not opened:
+                opened.append(open_engine(settings.engine_section(), local_model(policy), policy))
+            return opened[0]
+
+        try:
+            for task in tasks:
+                title, drawn = task.benchmark.name, None
+                if given is None:
+                    stage = sample_stage(store, task, settings, key)
+                    with reporter.stage(f"{title} · sample") as bar:
+                        drawn = draw_all(stage, task, settings, policy, key, tokenizer, engine, bar)
+                    rows = unjudged(stage.read("samples", Trace), {p.problem_id: p for p in task.problems})
+                else:
+                    rows = read_responses(given.path, given.columns, task)
+                judged = _judge(store, task, rows, settings, drawn, key, reporter)
+                entry = _entry(task, settings, judged, drawn, given)
+                problems = entry.pop("problems")
+                write_atomic(files.problem_file(out, title), b"".join(encode(as_row(p)) for p in problems))
+                found["benchmarks"][title] = entry
+                files.write_results(out, found)
+        finally:
+            for one in opened:
+                one.close()
+    reporter.console.print()
+    reporter.console.print(files.screen_table(found, [t.benchmark.name for t in tasks]))
+    for task in tasks:
+        rate = found["benchmarks"][task.benchmark.name]["rates"]["truncated"]
+        if rate > TRUNCATED_WARNING:
+            reporter.say(f"{task.benchmark.name}: {100 * rate:.0f}% of the samples were cut off; raise --max-tokens")
+    for file in ("results.json", "results.md", "model-index.md"):
+        reporter.say(f"  {out / file}")
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    rows: list[Judged]
+    seconds: float
+    url: str
+
+
+def _judge(
+    store: Store, task: Task, rows: list[Judged], settings: EvalSettings, drawn: Drawn | None, key: str,
+    reporter: Reporter,
+) -> _Judging:  # fmt: skip
+    verify = settings.verify(task.benchmark.extract)
+    source = drawn.stage.folder if drawn else [key, [[r.problem_id, r.text, r.finish_reason] for r in rows]]
+    inputs = (
+        source, [p.gold for p in task.problems], verify.model_dump(exclude={"workers"}),
+        importlib.metadata.version("math-verify"), importlib.metadata.version("negrl"),
+    )  # fmt: skip
+    stage = store.stage(f"{task.benchmark.name}-judged", fingerprint("judged", *inputs))
+    with reporter.stage(f"{task.benchmark.name} · judge") as bar:
+        started = time.perf_counter()
+        judged = judge_all(stage, rows, settings, task.benchmark.extract, bar)
+        seconds = round(time.perf_counter() - started, 3)
+    return _Judging(judged, seconds, f"samples/{stage.folder}")
+
+
+def _entry(
+    task: Task, settings: EvalSettings, judging: _Judging, drawn: Drawn | None, given: Given | None
+) -> dict[str, Any]:
+    """One benchmark's part of results.json."""
+    benchmark = task.benchmark
+    generated = drawn.generated if drawn else len(judging.rows)
+    scored = score(task, judging.rows, generated, settings)
+    sampling = (
+        "n",
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "seed",
+        "dtype",
+        "revision",
+        "chat_template",
+        "system_prompt",
+    )
+    used = {name: getattr(settings, name) if drawn else None for name in sampling}
+    verify = settings.verify(benchmark.extract)
+    notes = [f"Licence: {benchmark.license}.", *([benchmark.note] if benchmark.note else [])]
+    if settings.limit:
+        notes.append(f"Only the first {settings.limit} problems were asked.")
+    return {
+        "title": benchmark.title,
+        "command": shlex.join(["negrl", *sys.argv[1:]]),
+        "versions": files.versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": {
+            "source": task.data,
+            "hub": benchmark.source.hub,
+            "split": benchmark.source.split,
+            "license": benchmark.license,
+            "problems": len(task.known),
+            "fingerprint": task.data_key,
+        },
+        "settings": {
+            **used,
+            **(task.prompting() if drawn else {"template": None, "few_shot": None, "few_shot_rows": [], "stop": None}),
+            "limit": settings.limit,
+            "extract": verify.extract,
+            "timeout": verify.timeout,
+            "memory_mb": verify.memory_mb,
+        },
+        "engine": {
+            "name": drawn.engine if drawn else "responses",
+            **(
+                {"options": settings.options, "batch_size": settings.batch_size, "device": settings.device}
+                if drawn
+                else {}
+            ),
+        },
+        "responses": {"file": given.path.name, "response": given.columns.response} if given else None,
+        "metrics": scored["metrics"],
+        "confidence": settings.confidence,
+        "bootstrap": settings.bootstrap,
+        "rates": scored["rates"],
+        "counts": scored["counts"],
+        "by_level": scored["by_level"],
+        "by_subject": scored["by_subject"],
+        "tokens": {
+            "prompt": drawn.prompt_tokens if drawn else 0,
+            "generated": drawn.tokens if drawn else 0,
+            "per_sample": scored["tokens_per_sample"],
+            "prompts_short_of_room": drawn.short if drawn else 0,
+        },
+        "seconds": {"sample": drawn.seconds if drawn else 0.0, "judge": judging.seconds},
+        "files": {"samples": f"samples/{drawn.stage.folder}" if drawn else None, "judged": judging.url},
+        "notes": notes,
+        "problems": scored["problems"],
+    }
+
+
+def _earlier(out: Path, name: str, key: str) -> dict[str, Any]:
+    """The results that are in the folder already, of the same model; else empty ones.
+
+    Raises:
+        InputError: they are another model's.
+    """
+    if (out / "results.json").exists():
+        found = files.read_results(out)
+        if found["model"]["fingerprint"] != key:
+            raise InputError(
+                f"--out: '{out}' holds results of another model ({found['model']['name']}); name another folder"
+            )
+    else:
+        found = {"format": files.FORMAT, "model": {"name": name, "fingerprint": key}, "benchmarks": {}}
+    return found
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    if not path.is_file():
+        raise InputError(f"--responses: no file '{path}'")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One evaluation at a time in a folder.
+
+    Raises:
+        InputError: another one is at work there, or it can't be a folder.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out / ".lock")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"--out: another evaluation is at work in '{out}'; wait or name another folder") from None
+    except OSError as error:
+        raise InputError(f"--out: can't use '{out}': {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()

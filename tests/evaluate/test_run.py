@@ -1,0 +1,171 @@
+"""`negrl evaluate` for real: a tiny model, real problems, kill and resume, lost samples, the files it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from negrl.errors import InputError
+from negrl.evaluate.benchmarks import pick
+from negrl.evaluate.run import evaluate
+from negrl.evaluate.settings import EvalSettings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SETTINGS = EvalSettings(n=2, limit=4, max_tokens=6, shard_size=2, bootstrap=100)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def samples(out: Path, name: str) -> list[dict]:
+    (folder,) = out.glob(f"samples/{name}-samples-*")
+    return [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def test_all_benchmarks_for_real(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    names = "gsm8k,svamp,math500,math,aime24,aime25,amc23,minerva,olympiadbench"
+    evaluate(str(tiny_model), pick(names), SETTINGS, shared_data, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(found["benchmarks"]) == names.split(",")
+    for name, entry in found["benchmarks"].items():
+        assert entry["counts"]["generated"] == entry["counts"]["scored"] == 8
+        assert set(entry["metrics"]) == {"pass@1", "pass@2"}
+        drawn = samples(tmp_path / "out", name)
+        assert len(drawn) == 8 and sum(len(row["token_ids"]) for row in drawn) == entry["tokens"]["generated"]
+        settings = entry["settings"]
+        assert settings["n"] == 2 and settings["temperature"] == 0.6 and "{prompt}" in settings["template"]
+        assert entry["engine"]["name"].startswith("transformers-") and entry["versions"]["math-verify"]
+        assert entry["data"]["fingerprint"] and found["model"]["fingerprint"]
+    assert found["benchmarks"]["math500"]["by_level"] and found["benchmarks"]["math500"]["by_subject"]
+
+    card = ModelCard((tmp_path / "out" / "model-index.md").read_text())
+    _, back = model_index_to_eval_results(yaml_index(tmp_path / "out"))
+    assert {(r.dataset_type, r.metric_type) for r in back} >= {("openai/gsm8k", "pass@1"), ("math-ai/amc23", "pass@2")}
+    assert len(back) == 18 and len(card.data.eval_results) == 18
+    assert "first 4 problems" in back[0].metric_name  # a part is never shown as the whole
+
+
+def yaml_index(out: Path) -> list:
+    import yaml
+
+    return yaml.safe_load((out / "model-index.md").read_text().strip("-\n"))["model-index"]
+
+
+def test_a_limit_is_a_part_of_the_whole_and_shards_do_not_matter(
+    tiny_model: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    for name, changed in (("four", {}), ("two", {"limit": 2}), ("shards", {"shard_size": 3})):
+        evaluate(str(tiny_model), pick("gsm8k"), SETTINGS.model_copy(update=changed), shared_data, tmp_path / name)
+    four, two, shards = (
+        [(r["problem_id"], r["token_ids"]) for r in samples(tmp_path / n, "gsm8k")] for n in ("four", "two", "shards")
+    )
+    assert two == four[:4] and shards == four
+    assert four[0][1] != four[1][1]  # samples of one problem differ
+
+
+def test_killed_it_goes_on(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "negrl", "evaluate", str(tiny_model), "--benchmark", "svamp", "--data", str(shared_data),
+        "--limit", "24", "--shard-size", "2", "--n", "1", "--max-tokens", "80", "--out",
+    ]  # fmt: skip
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    process = subprocess.Popen([*command, str(part)], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(shards := list(part.glob("samples/*/samples-*.parquet"))) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (part / "results.json").exists()
+    before = {file: file.stat().st_mtime_ns for file in shards}
+    for out in (part, whole):
+        done = subprocess.run([*command, str(out)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert {file: file.stat().st_mtime_ns for file in before} == before  # not drawn again
+    assert len(list(part.glob("samples/*/samples-*.parquet"))) == 12
+    ids = [[(r["trace_id"], r["token_ids"]) for r in samples(out, "svamp")] for out in (part, whole)]
+    assert ids[0] == ids[1]
+    metrics = [
+        json.loads((out / "results.json").read_text())["benchmarks"]["svamp"]["metrics"] for out in (part, whole)
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_lost_sample_stops_the_evaluation(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    evaluate(str(tiny_model), pick("gsm8k"), SETTINGS, shared_data, tmp_path)
+    (tmp_path / "results.json").unlink()
+    shard = next(tmp_path.glob("samples/gsm8k-samples-*/samples-00000.parquet"))
+    pq.write_table(pq.read_table(shard).slice(1), shard)
+    with pytest.raises(InputError, match="7 samples, expected 8; remove the folder"):
+        evaluate(str(tiny_model), pick("gsm8k"), SETTINGS, shared_data, tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_lost_verdict_stops_the_evaluation(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    evaluate(str(tiny_model), pick("gsm8k"), SETTINGS, shared_data, tmp_path)
+    shard = next(tmp_path.glob("samples/gsm8k-judged-*/judged-00000.parquet"))
+    pq.write_table(pq.read_table(shard).slice(1), shard)
+    with pytest.raises(InputError, match="7 samples, expected 8"):
+        evaluate(str(tiny_model), pick("gsm8k"), SETTINGS, shared_data, tmp_path)
+
+
+def test_another_extractor_judges_again_but_draws_nothing(
+    tiny_model: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(str(tiny_model), pick("gsm8k"), SETTINGS, shared_data, tmp_path)
+    import negrl.evaluate.run as run
+
+    monkeypatch.setattr(run, "open_engine", lambda *_: pytest.fail("the engine was opened"))
+    again = SETTINGS.model_copy(update={"extract": "last_number"})
+    evaluate(str(tiny_model), pick("gsm8k"), again, shared_data, tmp_path)
+    entry = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["gsm8k"]
+    assert entry["settings"]["extract"] == "last_number"
+    assert len(list(tmp_path.glob("samples/gsm8k-judged-*"))) == 2
+
+
+def test_other_benchmarks_stay_and_another_model_is_refused(
+    tiny_model: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    evaluate(str(tiny_model), pick("aime24"), SETTINGS, shared_data, tmp_path / "out")
+    evaluate(str(tiny_model), pick("aime25"), SETTINGS, shared_data, tmp_path / "out")
+    assert list(json.loads((tmp_path / "out/results.json").read_text())["benchmarks"]) == ["aime24", "aime25"]
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    (other / "generation_config.json").write_text('{"eos_token_id": 5}')
+    with pytest.raises(InputError, match="holds results of another model"):
+        evaluate(str(other), pick("aime24"), SETTINGS, shared_data, tmp_path / "out")
+
+
+def test_mistakes_are_one_line(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    def said(*args: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "scripts/evaluate.py", *args], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        return done.stderr
+
+    model, data = str(tiny_model), ["--data", str(shared_data)]
+    assert "did you mean 'olympiadbench'" in said(model, "--benchmark", "olympiadbnch", *data)
+    assert "draws the same sample 4 times" in said(model, "-b", "gsm8k", "--temperature", "0", *data)
+    assert "give a model" in said("-b", "gsm8k")
+
+
+def test_bad_settings_and_prompts(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+    import pydantic
+
+    for wrong in ({"n": 0}, {"template": "no place"}, {"system_prompt": "s"}, {"top_p": 0.0}):
+        with pytest.raises(pydantic.ValidationError):
+            EvalSettings(**wrong)
+    with pytest.raises(InputError, match="leaves no room in the model's context"):
+        evaluate(str(tiny_model), pick("math500"), SETTINGS.model_copy(update={"few_shot": 20}), shared_data, tmp_path)
+    with pytest.raises(InputError, match="has no chat template"):
+        evaluate(
+            str(tiny_model), pick("aime24"), SETTINGS.model_copy(update={"chat_template": True}), shared_data, tmp_path
+        )
