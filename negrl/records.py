@@ -182,7 +182,8 @@ class AdvantageRow:
     """All lists have the length of `input_ids`: `labels` (-100 on the prompt), `advantages` (per
     token, 0 outside the steps that credit kept), `logprobs` (the sampler's; 0 on the prompt;
     empty list when the trace has none that are fit for ratios), `step_ids` (-1 on the prompt).
-    `correct` marks a right answer: its tokens carry the NLL anchor."""
+    `correct` marks a right answer: its tokens carry the NLL anchor. `age`: by how many rounds its policy is
+    older than this round's, 0 for its own rows."""
 
     problem_id: str
     trace_id: str
@@ -192,6 +193,7 @@ class AdvantageRow:
     logprobs: list[float]
     step_ids: list[int]
     correct: bool
+    age: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,8 @@ class Stage:
         import pyarrow as pa
 
         parts = [self._parquet(name) for name in self.store.list(self.folder, f"{table}-*.parquet")]
-        return pa.concat_tables([arrow_schema(row_type).empty_table(), *parts])
+        # A column that rows have got since the table was written is null in all of it.
+        return pa.concat_tables([arrow_schema(row_type).empty_table(), *parts], promote_options="default")
 
     def _parquet(self, name: str, columns: list[str] | None = None) -> pa.Table:
         import pyarrow as pa

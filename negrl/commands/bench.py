@@ -54,3 +54,43 @@ def train_throughput(
     from negrl.bench.train_throughput import main
 
     main(out, quick)
+
+
+@bench.command("sample-efficiency")
+def sample_efficiency(
+    file: Annotated[Path, typer.Argument(help="A bench file.")] = Path("recipes/bench/chain.yaml"),
+    overrides: Annotated[list[str] | None, typer.Argument(help="bench.seeds=[0]", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and plots.")] = Path(
+        "docs/results/sample-efficiency"
+    ),
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost here.")] = False,
+) -> None:
+    """How many times more problems SFT needs for the same error: sizes x seeds x methods."""
+    from negrl.bench.efficiency import main
+    from negrl.bench.efficiency_page import write
+
+    raise typer.Exit(main("sample-efficiency", file, overrides or [], out, write, plan))
+
+
+@bench.command()
+def methods(
+    file: Annotated[Path, typer.Argument(help="A bench file.")] = Path("recipes/bench/methods.yaml"),
+    overrides: Annotated[list[str] | None, typer.Argument(help="bench.seeds=[0]", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and plots.")] = Path("docs/results/methods"),
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost here.")] = False,
+) -> None:
+    """Every method from the same start policy at equal generated tokens, and over rounds."""
+    from negrl.bench.efficiency import main
+    from negrl.bench.methods_page import write
+
+    raise typer.Exit(main("methods", file, overrides or [], out, write, plan))
+
+
+@bench.command("train-memory")
+def train_memory(
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/train-memory"),
+) -> None:
+    """Peak memory of a training step at a vocabulary of 150,000: plain logits, TRL's head and ours."""
+    from negrl.bench.train_memory import main
+
+    main(out)

@@ -32,7 +32,10 @@ class ArmRun:
     section: TrainSection
     policy: Policy
     rounds: list[labels.Round] = field(default_factory=list)
+    own_views: list[Done] = field(default_factory=list)
+    """Each round's own rows."""
     views: list[Done] = field(default_factory=list)
+    """What each round trained on: its own rows, and those of earlier rounds that the recipe keeps."""
     trainings: list[Done] = field(default_factory=list)
     evaluation: Done | None = None
 
@@ -156,7 +159,8 @@ def round_data(
 
 
 def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: labels.Round) -> None:
-    """The arm's training table of one round, from traces of the policy that it has reached.
+    """The arm's training table of one round, from traces of the policy that it has reached, and from those of
+    earlier rounds where `earlier_rounds` keeps them.
 
     Raises:
         InputError: the table is empty.
@@ -169,11 +173,16 @@ def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first:
         current = first
     else:
         current = round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name)
-    table = labels.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
+    own = labels.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
+    table, kept = own, arm.section.earlier_rounds
+    if round_ > 1 and kept is not None and kept != "replace":
+        earlier = arm.own_views[::-1]
+        table = labels.merge(frame, method, own, earlier, round_, kept, f"{where} · merge")
     if table.info["rows"] == 0:
         facts = "; ".join([*table.info["notes"], *(current.valued.info["notes"] if current.valued else [])])
         raise InputError(f"arm '{arm.name}' ({method.name}): nothing to train on, its view is empty ({facts})")
     arm.rounds.append(current)
+    arm.own_views.append(own)
     arm.views.append(table)
 
 

@@ -118,14 +118,17 @@ def gather(frame: Frame, record: RunRecord, with_traces: bool) -> RunReport:
 
 
 def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
-    """`generated_tokens`: samples, plus rollouts where the method reads step values. `seconds`:
-    sampling to training, all rounds; evaluation is not the arm's own cost."""
+    """`generated_tokens`: samples, plus rollouts where the method reads step values, plus what an online method
+    drew while it trained. `seconds`: sampling to training, all rounds; evaluation is not the arm's own cost."""
     from negrl.report import ArmReport
 
     generated = label_tokens = 0
     seconds = 0.0
-    for data, view, training in zip(arm.rounds, arm.views, arm.trainings, strict=True):
-        parts = [view, training]
+    for data, own, view, training in zip(arm.rounds, arm.own_views, arm.views, arm.trainings, strict=True):
+        parts = [own, training] if view is own else [own, view, training]
+        drawn = training.info.get("drawn") or {}
+        generated += drawn.get("samples", 0)
+        label_tokens += drawn.get("rollouts", 0)
         if data.verified is not None:
             assert data.sampled is not None and data.valued is not None and data.credited is not None
             parts += [data.sampled, data.verified]

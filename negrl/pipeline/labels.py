@@ -22,6 +22,7 @@ from negrl.records import (
     Step,
     Trace,
     stable_id,
+    stable_seed,
 )
 from negrl.steps.labelers import needs_policy, needs_rollouts
 from negrl.store import Stage
@@ -176,16 +177,20 @@ def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
     section = frame.recipe.label
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.steps.credit import relabel
+        from negrl.steps.credit import relabel, shuffled
 
         verdicts = {t.trace_id: t.verdict for t in verified.stage.iterate("traces", Trace)}
         steps = relabel(valued.stage.read("steps", Step), verdicts, section)
+        if section.shuffle:
+            steps = shuffled(steps, verdicts, section, stable_seed("shuffle", section.seed, valued.key))
         stage.write("steps", 0, Step, steps)
         counts = Counter(s.label for s in steps)
         bar.note(", ".join(f"{counts[label]:,} {label}" for label in STEP_LABELS if counts[label]))
         return {"labels": dict(counts)}
 
     inputs = {"value": valued.key, "label": section.model_dump(include={"dead_zone", "require_significance"})}
+    if section.shuffle:  # reads what the weights depend on, too
+        inputs["shuffle"] = section.model_dump(include={"shuffle", "seed", "after_pit", "value_band"})
     return frame.run("credit", title, inputs, work)
 
 
@@ -249,6 +254,44 @@ def view(
         credit_settings = {"dead_zone", "require_significance", "after_pit", "value_band", "confidence"}
         source |= {"credit": data.credited.key, "label": section.model_dump(include=credit_settings)}
     inputs = {"view": method.view, "options": read, "max_length": max_length, **source}
+    return frame.run("view", title, inputs, work)
+
+
+def merge(
+    frame: Frame, method: Method, own: Done, earlier: Sequence[Done], round_: int, kept: str | float, title: str
+) -> Done:
+    """This round's training table with rows of earlier rounds, one shard for each round.
+
+    Args:
+        own: the view of round `round_`.
+        earlier: those of the rounds before it, newest first.
+        kept: the recipe's `earlier_rounds`.
+    """
+
+    def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        from negrl.views import VIEWS
+        from negrl.views.earlier import Kept, room_for
+
+        row_type = VIEWS[method.view].row_type
+        new: list[Any] = own.stage.read(method.view, row_type)
+        stage.write(method.view, 0, row_type, new)
+        room = room_for(len(new), kept)
+        chosen, sizes = Kept(new, round_, room), [len(new)]
+        for age, view_done in enumerate(earlier, 1):
+            rows = chosen.take(view_done.stage.read(method.view, row_type), age)
+            stage.write(method.view, age, row_type, rows)
+            sizes.append(len(rows))
+        counts = {"new": len(new), "old": sum(sizes[1:]), "duplicates": chosen.duplicates}
+        bar.note(f"{counts['new']:,} new rows, {counts['old']:,} of earlier rounds")
+        return {"counts": counts, "rows": sum(sizes), "rows_by_age": sizes}
+
+    inputs = {
+        "view": own.key,
+        "earlier": [done.key for done in earlier],
+        "earlier_rounds": kept,
+        # Which of them have room depends on it.
+        **({} if isinstance(kept, str) else {"round": round_}),
+    }
     return frame.run("view", title, inputs, work)
 
 

@@ -14,7 +14,7 @@ from negrl.pipeline.traces import draw, drawing, judge
 from negrl.policy import local_model
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
-from negrl.recipe import ChainProblems, EvaluateSection, TrainSection
+from negrl.recipe import EvaluateSection, TrainSection, WorldProblems
 from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
@@ -53,15 +53,14 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
             raise InputError(f"policy.build.max_position_embeddings: none of the {len(texts)} texts fits in {room}")
         method = METHODS["sft"]
         fitted = fit(
-            method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path, section,
-            build.seed, frame.train_progress(bar),
+            method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path,
+            section.without_adapters(), build.seed, frame.train_progress(bar),
         )  # fmt: skip
         bar.note(f"{_parameters(stage) / 1e3:,.0f}k parameters from {len(texts):,} texts")
         return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
 
-    if isinstance(frame.recipe.problems, ChainProblems) and build.corpus == "world":
-        # the text depends on the world, not on the problems drawn
-        source: Any = frame.recipe.problems.model_dump(include={"operations", "habit_rate", "seed"})
+    if isinstance(frame.recipe.problems, WorldProblems) and build.corpus == "world":
+        source: Any = frame.recipe.problems.writer_settings()  # not the problems drawn
     else:
         source = problems_key([p for p in checked.train if p.solution is not None])
     done = frame.run(
@@ -104,7 +103,7 @@ def training_inputs(frame: Frame, policy: Policy, data: Done, section: TrainSect
     return {
         **{name: part.model_dump() for name, part in sections.items()},
         "view": data.key, "policy": policy.key, "method": section.method, "fields": section.fields,
-        "seed": frame.recipe.seed, "dtype": frame.recipe.policy.dtype,
+        "seed": frame.recipe.seed, "dtype": frame.recipe.policy.dtype, **frame.recipe.policy.adapters(),
     }  # fmt: skip
 
 
@@ -126,7 +125,8 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
         for said in [(fitted.guard or {}).get("stopped"), *(fitted.guard or {}).get("warnings", [])]:
             if said:
                 bar.note(f"guard: {said}")
-        return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens, "processes": world_size()}
+        facts = {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens, "processes": world_size()}
+        return facts if fitted.drawn is None else {**facts, "drawn": fitted.drawn}
 
     return frame.run(kind, title, training_inputs(frame, policy, data, section), work)
 

@@ -3,11 +3,11 @@
     prompt    9*0+0+4*2^9?
     solution  9*0=0;0+0=0;0+4=4;4*2=8;8^9=9;!9
 
-The writer of the pre-training text has habits: on `-` it keeps the first number, on `*` it adds, on
-`^` it copies the right operand. The teacher has the same habits, less often, and its solutions are
-kept when the final answer is right, as is done in practice. A wrong step can still end in a right
-answer (`*0` forgets, `^9` absorbs), so the teacher's right answers carry wrong steps, and more
-positives of that kind do not take the habit away.
+The writer of the pre-training text has habits: on `-` it keeps the first number, on `*` it adds, on `^`
+it copies the right operand. The teacher has the same habits, less often, and its solutions are kept
+when the final answer is right, as is done in practice (`teacher_filter` has the other ways). A wrong
+step can still end in a right answer (`*0` forgets, `^9` absorbs), so the teacher's right answers carry
+wrong steps, and more positives of that kind do not take the habit away.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 
 from negrl.errors import InputError
-from negrl.problems.base import ProblemSet
+from negrl.problems.base import ProblemSet, draw_problems, held_out, teach
 from negrl.recipe import ChainProblems
 from negrl.records import Json, Problem, stable_id, stable_seed
 
@@ -52,29 +52,27 @@ def _problems(section: ChainProblems, split: str, count: int) -> list[Problem]:
             f"problems.{split}: {count} chains of {section.operations} operations, but there are only about "
             f"{there_are}; ask for at most {there_are // 2}, or raise problems.operations"
         )
-    rng = random.Random(stable_seed("chain", section.seed, split))
-    found: dict[str, Problem] = {}
-    while len(found) < count:
-        prompt = _draw_prompt(rng, section.operations)
-        # One fifth of all prompts, by their hash, is for evaluation only: whatever the sizes and
-        # seeds, no training problem is ever a held-out one.
-        if (stable_seed("chain-split", prompt) % 5 == 0) != (split == "evaluate") or prompt in found:
-            continue
-        start, operations = parse(prompt)
-        gold = start
-        for op, b in operations:
-            gold = EXACT[op](gold, b)
-        found[prompt] = Problem(
-            problem_id=stable_id("chain", prompt),
-            source="chain",
-            split=split,
-            license="Apache-2.0",
-            prompt=prompt,
-            gold=str(gold),
-            solution=_teacher(prompt, gold, section) if split == "train" else None,
-            meta=Json(operations=section.operations),
-        )
-    return list(found.values())
+    prompts = draw_problems(
+        "chain", section.seed, split, count, lambda rng: _draw_prompt(rng, section.operations), key=str
+    )
+    return [_problem(section, split, prompt) for prompt in prompts]
+
+
+def _problem(section: ChainProblems, split: str, prompt: str) -> Problem:
+    start, operations = parse(prompt)
+    gold = start
+    for op, b in operations:
+        gold = EXACT[op](gold, b)
+    return Problem(
+        problem_id=stable_id("chain", prompt),
+        source="chain",
+        split=split,
+        license="Apache-2.0",
+        prompt=prompt,
+        gold=str(gold),
+        solution=_teacher(prompt, str(gold), section) if split == "train" else None,
+        meta=Json(operations=section.operations),
+    )
 
 
 def parse(prompt: str) -> tuple[int, list[tuple[str, int]]]:
@@ -87,27 +85,28 @@ def _draw_prompt(rng: random.Random, operations: int) -> str:
     return f"{rng.randrange(10)}{rest}?"
 
 
-def _write(prompt: str, habit_rate: float, rng: random.Random) -> tuple[str, int]:
-    """A solution in which each step follows the habit with chance `habit_rate`, and its answer."""
+def _write(prompt: str, habits: str, habit_rate: float, rng: random.Random) -> tuple[str, str]:
+    """A solution in which each step of the operators `habits` follows the habit with chance `habit_rate`,
+    and its answer."""
     value, operations = parse(prompt)
     steps = []
     for op, b in operations:
-        result = (HABIT if rng.random() < habit_rate else EXACT)[op](value, b)
+        result = (HABIT if rng.random() < habit_rate and op in habits else EXACT)[op](value, b)
         steps.append(f"{value}{op}{b}={result};")
         value = result
-    return "".join(steps) + f"!{value}", value
+    return "".join(steps) + f"!{value}", str(value)
 
 
-def _teacher(prompt: str, gold: int, section: ChainProblems) -> str:
-    """The noisy writer, tried again until its final answer is right."""
+def _teacher(prompt: str, gold: str, section: ChainProblems) -> str:
+    """The noisy writer, tried again until its solution is one that `teacher_filter` keeps."""
     rng = random.Random(stable_seed("chain-teacher", section.seed, prompt))
-    while True:
-        solution, answer = _write(prompt, section.teacher_habit_rate, rng)
-        if answer == gold:
-            return solution
+    return teach(
+        lambda rate: _write(prompt, section.habits, rate, rng),
+        section.teacher_habit_rate, section.teacher_filter, gold,
+    )  # fmt: skip
 
 
-class ChainWorld:
+class World:
     """Writes pre-training text, and judges steps exactly. See `negrl.problems.base.World`."""
 
     def __init__(self, section: ChainProblems):
@@ -116,10 +115,9 @@ class ChainWorld:
     def pretraining_texts(self, count: int) -> list[tuple[str, str]]:
         rng = random.Random(stable_seed("chain-text", self.section.seed))
         prompts = (_draw_prompt(rng, self.section.operations) for _ in itertools.count())
-        held_in = (p for p in prompts if stable_seed("chain-split", p) % 5 != 0)
-        return [
-            (prompt, _write(prompt, self.section.habit_rate, rng)[0]) for prompt in itertools.islice(held_in, count)
-        ]
+        held_in = (p for p in prompts if not held_out("chain", p))
+        habits, rate = self.section.habits, self.section.habit_rate
+        return [(prompt, _write(prompt, habits, rate, rng)[0]) for prompt in itertools.islice(held_in, count)]
 
     def check_steps(self, problem: Problem, text: str) -> list[bool]:
         """A step is right when it works the next operation of the problem, on the result that the

@@ -5,7 +5,16 @@ before anything heavy.
 """
 
 from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
-from negrl.recipe.problems import ChainProblems, Gsm8kProblems, JsonlProblems, TracesSection
+from negrl.recipe.problems import (
+    ChainProblems,
+    Gsm8kProblems,
+    JsonlProblems,
+    LedgerProblems,
+    Problems,
+    StargraphProblems,
+    TracesSection,
+    WorldProblems,
+)
 from negrl.recipe.read import first_error, load_recipe
 from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
 from negrl.recipe.train import BuildSection, PolicySection, TrainSection
@@ -19,12 +28,16 @@ __all__ = [
     "Gsm8kProblems",
     "JsonlProblems",
     "LabelSection",
+    "LedgerProblems",
     "PolicySection",
+    "Problems",
     "Recipe",
     "SampleSection",
+    "StargraphProblems",
     "TracesSection",
     "TrainSection",
     "VerifySection",
+    "WorldProblems",
     "first_error",
     "load_recipe",
 ]

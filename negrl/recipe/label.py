@@ -13,7 +13,7 @@ from negrl.recipe.section import Section
 
 
 class VerifySection(Section):
-    extract: Literal["auto", "boxed", "hash", "answer_line", "answer_is", "last_number", "chain"] = "auto"
+    extract: Literal["auto", "boxed", "hash", "answer_line", "answer_is", "last_number", "chain", "path"] = "auto"
     timeout: float = Field(5.0, gt=0)
     """Seconds for one equivalence check; then its worker process is killed and the verdict is undecided."""
     memory_mb: int = Field(1024, ge=256)
@@ -30,6 +30,7 @@ BELIEF_TEXTS = {
     "answer_is": "\nThe answer is ",
     "last_number": "\nThe answer is ",
     "chain": "!",
+    "path": "",
 }
 """verify.extract -> what stands before an answer that it finds."""
 
@@ -70,7 +71,10 @@ class LabelSection(Section):
     """Keep only traces of problems whose V_0 lies in this band."""
     after_pit: Literal["drop", "keep"] = "drop"
     """Steps after the pit of a wrong trace: no weight, or weight as measured."""
-    split: Literal["newline", "blank_line", "sentence", "pattern", "chain"] = "newline"
+    shuffle: bool = False
+    """A control: what the steps of a round weigh is dealt out among them at random. It must not help (step_advantage,
+    with anchor 0; pits are forgotten, so there are no step pairs)."""
+    split: Literal["newline", "blank_line", "sentence", "pattern", "semicolon", "chain"] = "newline"
     pattern: str = r"(?m)Step \d+[*_]*:|^[#>*_ \t-]*Step \d+\b"
     """Where a step begins (split: pattern)."""
     min_chars: int = Field(1, ge=1)

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
-from negrl.recipe.problems import ChainProblems, Problems, TracesSection
+from negrl.recipe.problems import Problems, TracesSection, WorldProblems
 from negrl.recipe.section import Section
-from negrl.recipe.train import PolicySection, TrainSection
+from negrl.recipe.train import PolicySection, TrainSection, check_rounds
 from negrl.trainers.methods import METHODS
 
 
@@ -86,8 +86,8 @@ class Recipe(Section):
             raise ValueError("give problems (to sample from) or traces (to import)")
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
-        if "oracle" in self.label.members and not isinstance(self.problems, ChainProblems):
-            raise ValueError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain)")
+        if "oracle" in self.label.members and not isinstance(self.problems, WorldProblems):
+            raise ValueError("label.labeler: oracle needs a world with an exact step checker (such as chain)")
         for name, arm in self.resolved_arms.items():
             if METHODS[arm.method].reads_values and self.label.labeler == "none":
                 raise ValueError(
@@ -96,8 +96,11 @@ class Recipe(Section):
         of, drawn = ("label.k", self.label.k) if self.traces is not None else ("sample.n", self.sample.n)
         if self.label.labeler != "none" and drawn < self.label.best_of:
             raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {self.label.best_of}; raise it")
+        if "belief" in self.label.members and self.verify.extract == "path":
+            raise ValueError("label.labeler: belief can't read an answer that is a path (verify.extract: path)")
         if "belief" in self.label.members and self.label.belief is None:
             self.label = self.label.model_copy(update={"belief": BELIEF_TEXTS[self.verify.extract]})
+        check_rounds(self)
         low, high = self.label.value_band
         if not 0 <= low < high <= 1:
             raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -106,4 +107,39 @@ def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: 
         ]
         labels = label_steps(values, advantages, verdicts.get(trace_id) or "", section)
         out += [dataclasses.replace(s, label=label) for s, label in zip(members, labels, strict=True)]
+    return out
+
+
+def shuffled(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: LabelSection, seed: int) -> list[Step]:
+    """The control: what the measured steps weigh, dealt out among them at random.
+
+    Weights, not raw advantages: after the pit of a wrong trace they are 0, and were that cut made after the
+    shuffle, weights would still tell wrong traces from right ones. So nothing is called a pit any more.
+
+    Args:
+        steps: of many traces, with their labels; those of one trace stand together, in order.
+        verdicts: by trace id.
+    """
+    dealt: list[tuple[float, float, float]] = []
+    for trace_id, group in itertools.groupby(steps, key=lambda s: s.trace_id):
+        members = list(group)
+        # Values are measured inside the band only; V_0 itself is looked at again when the view is built.
+        kept = weights(members, verdicts.get(trace_id), section.value_band[0], section)
+        for step, weight in zip(members, kept, strict=True):
+            if not math.isnan(step.advantage):
+                dealt.append((weight, step.advantage_low, step.advantage_high) if weight else (0.0, 0.0, 0.0))
+    random.Random(seed).shuffle(dealt)
+    hand = iter(dealt)
+    out: list[Step] = []
+    for step in steps:
+        if math.isnan(step.advantage):
+            out.append(step)
+            continue
+        advantage = Difference(*next(hand))
+        out.append(
+            dataclasses.replace(
+                step, label=_sign(advantage, section), advantage=advantage.value, advantage_low=advantage.low,
+                advantage_high=advantage.high,
+            )
+        )  # fmt: skip
     return out

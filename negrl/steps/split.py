@@ -28,6 +28,7 @@ _ENDS = {
     # A step ends after a run of newlines; lines with nothing but spaces belong to the run.
     "newline": re.compile(r"\n(?:[^\S\n]*\n)*"),
     "blank_line": re.compile(r"\n(?:[^\S\n]*\n)+"),
+    "semicolon": re.compile(r";"),
     "chain": re.compile(r";"),
 }
 # Tokenizer -> token id -> the text that the token adds in the middle of a sequence.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import shutil
 import time
 import zipfile
@@ -102,16 +103,20 @@ def remove_broken(folder: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Did the trainer finish writing it? The state, written last, must name the folder's step; the
-    weights and the optimizer must be complete files (sharded ones, of FSDP and DeepSpeed: be there)."""
+    """Did the trainer finish writing it? The state, written last, must name the folder's step; the weights and
+    the optimizer must be complete files, those of every process where they are sharded."""
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return False
     if state.get("global_step") != _step(checkpoint):
         return False
-    if any(checkpoint.glob("global_step*")) or any(checkpoint.glob("pytorch_model_fsdp*")):
-        return True
+    if zero := list(checkpoint.glob("global_step*/*.pt")):  # DeepSpeed
+        return (checkpoint / "latest").is_file() and all(map(zipfile.is_zipfile, zero))
+    if (checkpoint / "pytorch_model_fsdp_0").is_dir():  # FSDP, sharded
+        return all(_shards_are_whole(checkpoint / name) for name in ("pytorch_model_fsdp_0", "optimizer_0"))
+    if (checkpoint / "pytorch_model_fsdp.bin").is_file():  # FSDP, gathered
+        return all(zipfile.is_zipfile(checkpoint / name) for name in ("pytorch_model_fsdp.bin", "optimizer.bin"))
     weights = list(checkpoint.glob("*.safetensors"))
     optimizer = checkpoint / "optimizer.pt"
     return bool(weights) and all(map(_safetensors_is_whole, weights)) and zipfile.is_zipfile(optimizer)
@@ -129,6 +134,19 @@ def _safetensors_is_whole(path: Path) -> bool:
     if not header:
         return False
     return path.stat().st_size == 8 + size + max(tensor["data_offsets"][1] for tensor in header.values())
+
+
+def _shards_are_whole(folder: Path) -> bool:
+    """A folder of torch.distributed.checkpoint: its list of tensors, written last, says which bytes of which
+    process's file each is."""
+    from torch.distributed.checkpoint import FileSystemReader
+
+    try:
+        pieces = (FileSystemReader(folder).read_metadata().storage_data or {}).values()
+        ends = [((folder / piece.relative_path).stat().st_size, piece.offset + piece.length) for piece in pieces]
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return False
+    return bool(ends) and all(size >= end for size, end in ends)
 
 
 def _step(checkpoint: Path) -> int:

@@ -6,6 +6,7 @@ Defaults, weakest first: TRL's own, those below, the method's, the recipe's.
 from __future__ import annotations
 
 import math
+import os
 import typing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from negrl.errors import InputError, nearest
 from negrl.recipe import PolicySection
+from negrl.trainers.lora import check_settings
 from negrl.trainers.methods import Method, Options
 
 REFUSED = {
@@ -75,6 +77,7 @@ def configure(
     classes = {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "kto": trl.KTOConfig, "grpo": trl.GRPOConfig}
     config_class = classes[method.config]
     _refuse(method, given)
+    check_settings(policy, given)
     _check_loss_type(method.config, given.get("loss_type"))
     length = given.get("max_length")  # as written: it is read from the recipe, not from the config
     if length is not None and (type(length) is not int or length < 1):
@@ -100,6 +103,8 @@ def configure(
         "ddp_find_unused_parameters": False,  # every parameter has a part in every loss here
         **({} if cuda else {"gradient_checkpointing": False}),
     }
+    if not cuda:  # several processes would have the device "cpu:0", to which torch loads no optimizer
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     uncut = {} if method.online else {"max_length": None}
     try:
         config = config_class(**{**defaults, **values, **uncut})

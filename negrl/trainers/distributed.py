@@ -1,5 +1,10 @@
-"""How many processes there really are. `accelerate launch --cpu --num_processes 2` starts one without a
-word, and a training that believes otherwise has half the batch: so ask, say and refuse."""
+"""What really trains: how many processes, in what precision, sharded by what.
+
+The launchers fall back without a word: `accelerate launch --cpu --num_processes 2` starts one process (half
+the batch), an FSDP config on a CPU trains as plain DDP. So what was asked for is read from what they leave in
+the environment, compared with what there is, and a difference stops the run with one line: first by
+`check_processes`, before anything is loaded, then by `check_trainer`, of the trainer as it was built.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,14 @@ import atexit
 import functools
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from negrl.errors import InputError
 
+PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+"""policy.dtype -> accelerate's name for a forward pass in it (weights are held in float32)."""
 _MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -48,16 +58,17 @@ def _leave_at_exit() -> None:
     atexit.register(leave)
 
 
-def check_processes(expected: int | None = None) -> str:
+def check_processes(expected: int | None = None, dtype: str | None = None) -> str:
     """Join the processes, print (rank 0) and return one line such as
     "2 processes, backend gloo, DistributedType.MULTI_CPU".
 
     Args:
         expected: how many the user asked for, where the script was told.
+        dtype: the recipe's policy.dtype, to compare with the launcher's mixed_precision.
 
     Raises:
-        InputError: they are not as many as asked for, or `accelerate launch` was asked for several and
-            started one (its CPU launcher does: it then leaves MASTER_ADDR but no WORLD_SIZE).
+        InputError: what the launcher was asked for is not what there is (processes, GPUs, FSDP, DeepSpeed,
+            mixed precision), or is not done here.
     """
     found = world_size()
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
@@ -70,19 +81,150 @@ def check_processes(expected: int | None = None) -> str:
         raise InputError(
             f"--num-processes {expected}, but the launcher started {found}: use torchrun --nproc_per_node {expected}"
         )
+    _check_request(dtype)
     import torch
-    from accelerate import PartialState
+    from accelerate import Accelerator, PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    cpu = not torch.cuda.is_available()
+    if launched and cpu and "RANK" in os.environ and not _flag("ACCELERATE_USE_CPU") and sharding() is None:
+        raise InputError(
+            "accelerate launch was asked for GPUs (distributed_type MULTI_GPU), and there is none here: several "
+            "processes on the CPU are started by torchrun --nproc_per_node N"
+        )
+    state = PartialState(cpu=cpu)
     if state.num_processes != found:
         raise InputError(
             f"the launcher says {found} processes, but {state.num_processes} found each other "
             f"({state.distributed_type}): check the accelerate config's distributed_type"
         )
+    # Of DeepSpeed the first state knows; FSDP is decided on by the accelerator. The trainer makes its own.
+    kind = (Accelerator(cpu=cpu) if sharding() == "FSDP" else state).distributed_type
+    _check_sharding(str(kind.value))
     noun = "process" if found == 1 else "processes"
-    line = f"{found} {noun}, backend {state.backend or 'none'}, {state.distributed_type}"
+    line = f"{found} {noun}, backend {state.backend or 'none'}, {kind}"
     if found > 1:
         _leave_at_exit()
     if state.is_main_process:
         print(line, flush=True)
     return line
+
+
+def check_trainer(trainer: Any, dtype: str) -> None:
+    """Has the trainer got what the launcher and the recipe ask for? On every backend, launched in any way.
+
+    Args:
+        trainer: a transformers Trainer, before `train`.
+        dtype: the recipe's policy.dtype.
+
+    Raises:
+        InputError: another number of processes, another sharding or precision, or ZeRO-3 that can't save (its
+            weights, or an adapter).
+    """
+    _check_request(dtype)
+    accelerator = trainer.accelerator
+    if accelerator.num_processes != world_size():
+        raise InputError(
+            f"the launcher says {world_size()} processes, but the trainer has {accelerator.num_processes} "
+            f"({accelerator.distributed_type}): check the accelerate config's distributed_type"
+        )
+    _check_sharding(str(accelerator.distributed_type.value))
+    if accelerator.mixed_precision != PRECISION[dtype]:
+        raise InputError(
+            f"policy.dtype is {dtype}, but the trainer has got mixed_precision {accelerator.mixed_precision}: "
+            f"expected {PRECISION[dtype]}; leave out train.bf16 and train.fp16, and check the accelerate config"
+        )
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3 and hasattr(trainer.model, "peft_config"):
+        # rank 0 loads the start policy once more to merge into it, and would wait for the others' shards
+        raise InputError("accelerate config: policy.lora is not done with ZeRO-3: use zero2.yaml or fsdp2.yaml")
+    if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
+        raise InputError(
+            "accelerate config: ZeRO-3 without zero3_save_16bit_model trains a model that can't be saved: "
+            "set it to true, as in configs/accelerate/zero3.yaml"
+        )
+
+
+@contextmanager
+def uneven_gather(accelerator: Any, rows: int) -> Iterator[None]:
+    """Within, `accelerator.gather` takes (rows,) tensors of another length on every process, as the shares of an
+    epoch's last batch have; it takes equal ones only, and gloo kills the process over others.
+
+    Args:
+        rows: the length here. Called by all processes at once.
+    """
+    import torch
+
+    counts = accelerator.gather(torch.tensor([rows], device=accelerator.device)).tolist()
+    if len(set(counts)) > 1:
+        whole, most = accelerator.gather, max(counts)
+
+        def gather(tensor: Any) -> Any:
+            if tensor.dim() == 0:  # a sum over the rows
+                return whole(tensor)
+            parts = whole(torch.nn.functional.pad(tensor, (0, most - rows))).split(most)
+            return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+        accelerator.gather = gather
+    try:
+        yield
+    finally:
+        vars(accelerator).pop("gather", None)
+
+
+def sharding() -> str | None:
+    """What the launcher was asked to shard with: "FSDP", "DEEPSPEED" (accelerate's names) or None."""
+    return next((kind for kind in ("DEEPSPEED", "FSDP") if _flag(f"ACCELERATE_USE_{kind}")), None)
+
+
+def need_weights(what: str) -> None:
+    """To be called where every process runs the model before it is sharded.
+
+    Raises:
+        InputError: the accelerate config leaves the weights on the first process until then
+            (fsdp_cpu_ram_efficient_loading): the others would run a model of zeros.
+    """
+    if world_size() > 1 and sharding() == "FSDP" and _flag("FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        raise InputError(
+            f"train: {what} before the model is sharded, and the accelerate config's fsdp_cpu_ram_efficient_loading "
+            "leaves the weights on one process until then: set it to false"
+        )
+
+
+def _check_request(dtype: str | None) -> None:
+    """What the launcher asks for must be done here, and must not contradict the recipe's `dtype`."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    if asked != "no" and dtype is not None and asked != PRECISION[dtype]:
+        raise InputError(
+            f"accelerate config: mixed_precision is {asked}, but the recipe's policy.dtype is {dtype}: "
+            "make them agree, or say mixed_precision: no and let policy.dtype decide"
+        )
+    if _flag("ACCELERATE_USE_MEGATRON_LM"):
+        raise InputError("accelerate config: MEGATRON_LM is not done here: use fsdp2.yaml, zero2.yaml or zero3.yaml")
+    for name in ("TP_SIZE", "CP_SIZE", "SP_SIZE"):
+        size = os.environ.get(f"PARALLELISM_CONFIG_{name}", "1")
+        if _flag("ACCELERATE_USE_PARALLELISM_CONFIG") and size != "1":
+            raise InputError(
+                f"accelerate config: parallelism_config_{name.lower()} {size} is not done here: every process "
+                "trains on rows of its own; leave it out"
+            )
+    if sharding() == "FSDP" and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise InputError("accelerate config: expected fsdp_version: 2, as in configs/accelerate/fsdp2.yaml")
+    if sharding() == "DEEPSPEED":
+        from importlib.util import find_spec
+
+        if find_spec("deepspeed") is None:
+            raise InputError("accelerate config: distributed_type DEEPSPEED needs `pip install deepspeed`")
+
+
+def _check_sharding(got: str) -> None:
+    """`got`: the value of the DistributedType that there is."""
+    asked = sharding()
+    if asked is not None and got != asked:
+        raise InputError(
+            f"the accelerate config asks for {asked}, but accelerate fell back to {got} (it does on a CPU): every "
+            "process would hold the whole model; use GPUs, or torchrun without that config"
+        )
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1", "yes")

@@ -1,6 +1,7 @@
 """Train one method on one view: rows in, a model folder out.
 
 out/model/           the trained model and its tokenizer, there only when it is complete
+out/adapter/         with policy.lora: the adapter alone, as peft reads it
 out/log.jsonl        one line per log: step, loss, the method's metrics
 out/fit.json         what was trained, so that the same call returns at once
 out/checkpoints/     while training; a killed run goes on from the last whole one
@@ -16,6 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from negrl.errors import GuardTripped, InputError
 from negrl.recipe import PolicySection, Recipe
 from negrl.records import to_arrow
 from negrl.store import fingerprint, write_atomic
-from negrl.trainers.distributed import barrier, is_main
+from negrl.trainers.distributed import barrier, check_trainer, is_main, need_weights, sharding
 from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.loading import load_network
 from negrl.trainers.methods import Method
@@ -39,7 +41,8 @@ LARGE = 20_000_000
 class FitResult:
     """`steps`: optimizer steps. `trained_tokens`: prompt and response tokens run in them, padding not
     counted. `seconds`: of this call, a resumed run counts from where it went on. `guard`: what the guards
-    say (`Guard.facts`), None where there were none."""
+    say (`Guard.facts`), None where there were none. `drawn`: tokens of samples and rollouts that a method drew
+    while it trained, None for the others."""
 
     model_path: Path
     log_history: list[dict[str, Any]]
@@ -47,6 +50,7 @@ class FitResult:
     trained_tokens: int
     seconds: float
     guard: dict[str, Any] | None = None
+    drawn: dict[str, int] | None = None
 
 
 def fit(
@@ -83,6 +87,7 @@ def fit(
         RuntimeError: the loss or the gradient is no longer finite.
     """
     from negrl.quiet import quiet
+    from negrl.trainers import lora
     from negrl.trainers import rows as tables
     from negrl.trainers.checkpoints import last_checkpoint, remove_broken
     from negrl.trainers.config import configure
@@ -99,7 +104,7 @@ def fit(
             raise InputError(f"train: no rows to train {method.name} on (the {method.view} view is empty)")
         view, held = hold_out(view, row_type, options.guards)
         table = tables.training_columns(view, row_type)
-        source = [str(model), policy.revision, policy.dtype, policy.trust_remote_code]
+        source = [str(model), policy.revision, policy.dtype, policy.trust_remote_code, *policy.adapters().items()]
         key = fingerprint(method.name, fields, seed, source, tables.table_hash(table), *_online(method, recipe))
         if len(held):
             key = fingerprint(key, tables.table_hash(tables.training_columns(held, row_type)))
@@ -117,9 +122,10 @@ def fit(
             )
         if is_main():
             (out / "fit.json").unlink(missing_ok=True)  # says nothing about the model that comes
-            # Fewer or more processes than before the kill: another global batch, so another training.
+            # Fewer or more processes than before the kill: another global batch, so another training. And what
+            # one sharding has saved, another can't read.
             batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-            _prepare_folder(checkpoints, fingerprint(key, batch))
+            _prepare_folder(checkpoints, fingerprint(key, batch, sharding() or ""))
             remove_broken(checkpoints)
             if not (checkpoints / "rows.arrow").exists():
                 tables.write_table(table, checkpoints / "rows.arrow")
@@ -139,15 +145,21 @@ def fit(
         if steps == 0:
             raise InputError("train: not one step was taken; check train.num_train_epochs and train.max_steps")
         history = trainer.state.log_history
+        drawn = trainer.drawn if method.online else None  # summed over the processes: all of them ask
         tokens = plan.tokens(steps)
         if guard is not None and guard.keeps_best():
             guard.use_best()
-        save_model(trainer, out, policy)
+        if policy.lora is None:
+            save_model(trainer, out, policy)
+        else:
+            whole = partial(load_network, str(model), policy.without_adapters(), fields, method.network)
+            lora.save(trainer, out, policy, lambda: whole()[0])
     seconds = time.perf_counter() - start
     facts = guard.facts() if guard is not None else None
     if is_main():
         write_atomic(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history).encode())
-        summary = {"key": key, "steps": steps, "trained_tokens": tokens, "seconds": seconds, "guard": facts}
+        summary = {"key": key, "steps": steps, "trained_tokens": tokens, "seconds": seconds}
+        summary |= {"guard": facts, "drawn": drawn}
         write_atomic(out / "fit.json", json.dumps(summary).encode())
         shutil.rmtree(checkpoints)
     barrier()
@@ -156,7 +168,7 @@ def fit(
     del trainer, network, guard
     if large:
         gc.collect()
-    return _unless_stopped(FitResult(out / "model", history, steps, tokens, seconds, facts), options.guards)
+    return _unless_stopped(FitResult(out / "model", history, steps, tokens, seconds, facts, drawn), options.guards)
 
 
 def _unless_stopped(result: FitResult, options: GuardOptions | None) -> FitResult:
@@ -178,7 +190,7 @@ def _finished(out: Path, key: str) -> FitResult | None:
     if summary["key"] != key:
         return None
     history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    numbers = (summary[name] for name in ("steps", "trained_tokens", "seconds", "guard"))
+    numbers = (summary.get(name) for name in ("steps", "trained_tokens", "seconds", "guard", "drawn"))
     return FitResult(out / "model", history, *numbers)
 
 
@@ -215,6 +227,7 @@ def _trainer(
     import datasets
     from transformers import PrinterCallback
 
+    from negrl.trainers import lora
     from negrl.trainers.checkpoints import Finite, Steps, TimedCheckpoints
 
     callbacks: list[Any] = [Finite()]
@@ -224,8 +237,16 @@ def _trainer(
         callbacks.append(Steps(on_step))
     module, name = method.trainer.split(":")
     extra: dict[str, Any] = {"recipe": recipe} if method.online else {}
-    if method.config in ("dpo", "kto") and not config.precompute_ref_log_probs:
+    if policy.lora is not None:
+        network, adapters = lora.attach(network, policy, config.seed, method.makes_policy)
+        extra |= adapters
+    elif method.config in ("dpo", "kto") and (sharding() == "FSDP" or not config.precompute_ref_log_probs):
+        # With FSDP TRL scores it with a second model, and would load that without policy.revision.
         extra["ref_model"] = load_network(model, policy, fields)[0]
+    if method.online and sharding() == "FSDP":  # its processes run the model unequally often, and would wait forever
+        raise InputError(f"accelerate config: {method.name} writes text while it trains, not with FSDP: use ddp.yaml")
+    if method.config in ("dpo", "kto"):
+        need_weights(f"{method.name} scores its reference")
     trainer = getattr(importlib.import_module(module), name)(
         model=network,
         args=config,
@@ -235,6 +256,13 @@ def _trainer(
         options=options,
         **extra,
     )
+    if getattr(trainer, "start_log_probs", None) or getattr(trainer, "reference", None):
+        need_weights("rows without logprobs, or kl_to: start, are scored")
+    check_trainer(trainer, policy.dtype)
+    if "ref_model" in extra and config.precompute_ref_log_probs:
+        trainer.ref_model = None  # has done its work
+    if policy.lora is not None:
+        lora.hold_in_float32(trainer.model)
     if not os.environ.get("NEGRL_DEBUG"):
         trainer.remove_callback(PrinterCallback)
     return trainer

@@ -85,6 +85,10 @@ class TokenKtoTrainer(TokenRows, KTOTrainer):
         plan.order = "random"
         return plan
 
+    def _precompute_ref_logps(self, *args: Any) -> Any:
+        self.prepare_scoring()  # TRL comes here while it is still being made
+        return super()._precompute_ref_logps(*args)
+
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != "rows"})
 

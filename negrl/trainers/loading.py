@@ -12,16 +12,19 @@ from negrl.recipe import PolicySection
 def load_network(
     model: str, policy: PolicySection, fields: dict[str, Any], network_class: str = "AutoModelForCausalLM"
 ) -> tuple[Any, Any]:
-    """Float32 weights (safetensors only) and the tokenizer. A token-classification model gets a head of one
-    number, always the same one, and no dropout."""
+    """Float32 weights (safetensors only) and the tokenizer; with `policy.lora` weights as they lie frozen. A
+    token-classification model gets a head of one number, always the same one, and no dropout."""
     import torch
     import transformers
     from transformers import AutoTokenizer
 
+    from negrl.trainers.lora import frozen_settings
+
     source: dict[str, Any] = {"trust_remote_code": policy.trust_remote_code}
     if not Path(model).is_dir():
         source["revision"] = policy.revision
-    settings = {"dtype": torch.float32, **(fields.get("model_init_kwargs") or {})}
+    held = {"dtype": torch.float32} if policy.lora is None else frozen_settings(policy)
+    settings = {**held, **(fields.get("model_init_kwargs") or {})}
     if isinstance(settings["dtype"], str) and settings["dtype"] != "auto":
         settings["dtype"] = getattr(torch, settings["dtype"])
     try:

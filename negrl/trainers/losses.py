@@ -134,6 +134,8 @@ def step_advantage_loss(
     anchor: float = 0.0,
     kl: float = 0.0,
     reference_log_probs: Tensor | None = None,
+    age: Tensor | None = None,
+    taper_old: bool = True,
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Per-token loss `-w log pi + anchor [correct] (-log pi) + kl k3`, with w from `step_weights` and the
     taper sg(min(1, pi/mu of the step)), or 1 where not `tapered`.
@@ -141,6 +143,10 @@ def step_advantage_loss(
     The caller sums it and divides by `count_items` of the global batch. With `normalize="step"` each
     token's loss is divided by the trained tokens of its step, so that a step counts once whatever its
     length, and tokens of no step have none.
+
+    Rows of earlier rounds were drawn from an older policy: with `taper_old` all their weights and their anchor
+    are multiplied by the taper, the positive ones too (importance weights cut at 1 on both signs, as V-trace's
+    rho-bar = 1, arXiv:1802.01561). The KL to the sampler leaves them out: it would pull back to that policy.
 
     Args:
         log_probs: (B, S-1) float, log pi of each token; the only input that carries a gradient.
@@ -150,15 +156,20 @@ def step_advantage_loss(
         mask: (B, S-1) bool, the trained tokens (label != -100); all else has loss 0.
         correct: (B,) bool, rows whose trained tokens carry the NLL anchor.
         reference_log_probs: (B, S-1) float, what the KL term is taken to; None: `sampler_log_probs`.
+        age: (B,) int64, how many rounds old a row is; None: all of this round. Adds the metrics `old_ratio`
+            (mean taper, one vote per step of old rows) and `old_share` (of the trained tokens).
 
     Returns:
         The loss (B, S-1), and metrics as (sum, count) scalars without gradient, so that they add up
         over batches and processes before they are divided.
     """
-    tapers = taper(log_probs, sampler_log_probs, step_ids, mask) if tapered else torch.ones_like(log_probs)
+    old = torch.zeros_like(mask) if age is None else mask & (age > 0)[:, None]
+    ones = torch.ones_like(log_probs).detach()
+    ratios = taper(log_probs, sampler_log_probs, step_ids, mask) if tapered or age is not None else ones
+    kept = torch.where(old, ratios, ones) if taper_old else ones  # of whatever an old row weighs
     weight = mask * step_weights(
         advantages,
-        tapers.detach(),
+        ratios if tapered else kept,
         form=weights,
         negative_weight=negative_weight,
         clip=clip,
@@ -166,13 +177,15 @@ def step_advantage_loss(
         beta=beta,
         max_weight=max_weight,
     )
+    weight = torch.where(weight > 0, weight * kept, weight)
     anchored = mask & correct[:, None]
+    near = mask if reference_log_probs is not None else mask & ~old
     divergence = k3(log_probs, sampler_log_probs if reference_log_probs is None else reference_log_probs)
     loss = -weight * log_probs
     if anchor:
-        loss = loss - anchor * torch.where(anchored, log_probs, 0.0)
+        loss = loss - anchor * torch.where(anchored, kept * log_probs, 0.0)
     if kl:
-        loss = loss + kl * torch.where(mask, divergence, 0.0)
+        loss = loss + kl * torch.where(near, divergence, 0.0)
     if normalize == "step":
         lengths = step_lengths(step_ids, mask)
         loss = torch.where(lengths > 0, loss / lengths.clamp(min=1), 0.0)
@@ -192,9 +205,12 @@ def step_advantage_loss(
             "negative/tapered": _mean((ratio < TAPERED_BELOW).to(log_probs.dtype), negative_steps),
             "weight/up": _mean(weight.clamp(min=0), mask),
             "weight/down": _mean(weight.clamp(max=0), mask),
-            "kl": _mean(divergence, mask),
+            "kl": _mean(divergence, near),
             "anchor/nll": _mean(-log_probs, anchored),
         }
+        if age is not None:
+            metrics["old_ratio"] = _mean(ratio, step_sums(old.to(log_probs.dtype), step_ids, mask) > 0)
+            metrics["old_share"] = _mean(old.to(log_probs.dtype), mask)
     return loss, metrics
 
 

@@ -17,6 +17,7 @@ from trl import DPOConfig, DPOTrainer
 
 from negrl.trainers.batches import Rows, pad
 from negrl.trainers.compat import TokenRows, shares_prefixes
+from negrl.trainers.distributed import uneven_gather
 from negrl.trainers.sft import padding_id
 from negrl.trainers.tree import tree_of
 
@@ -88,7 +89,8 @@ class TokenDpoTrainer(TokenRows, DPOTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         pairs = inputs.pop("pairs")
-        loss = super().compute_loss(model, inputs, return_outputs=return_outputs)
+        with uneven_gather(self.accelerator, len(inputs["input_ids"]) // 2):  # TRL gathers every pair's rewards
+            loss = super().compute_loss(model, inputs, return_outputs=return_outputs)
         if return_outputs or num_items_in_batch is None:
             return loss
         # TRL takes the mean of this micro-batch, the trainer divides by the accumulation steps and DDP

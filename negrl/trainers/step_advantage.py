@@ -20,15 +20,18 @@ from negrl.trainers.sft import TokenCollator, TokenSftTrainer, padding_id
 
 class AdvantageCollator(TokenCollator):
     """Pads `AdvantageRow` columns: beside TokenCollator's, `advantages` and `logprobs` (B, S) float32,
-    `step_ids` (B, S) int64 and `correct` (B,) bool; `reference` (B, S) float32 where the rows have it."""
+    `step_ids` (B, S) int64 and `correct` (B,) bool; where the rows have them, `reference` (B, S) float32 and
+    `age` (B,) int64."""
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        reference = {}
+        more = {}
         if rows and "reference" in rows[0]:
-            reference["reference"] = pad([r["reference"] for r in rows], 0.0, np.float32, self.multiple)
+            more["reference"] = pad([r["reference"] for r in rows], 0.0, np.float32, self.multiple)
+        if rows and "age" in rows[0]:
+            more["age"] = torch.tensor([int(r["age"]) for r in rows])
         return {
             **super().__call__(rows),
-            **reference,
+            **more,
             "advantages": pad([r["advantages"] for r in rows], 0.0, np.float32, self.multiple),
             "logprobs": pad([r["logprobs"] for r in rows], 0.0, np.float32, self.multiple),
             "step_ids": pad([r["step_ids"] for r in rows], -1, np.int64, self.multiple),
@@ -59,7 +62,7 @@ class StepAdvantageTrainer(TokenSftTrainer):
         return AdvantageCollator(pad_id, multiple, shares)
 
     def rows(self) -> Rows:
-        rows = super().rows()
+        rows = Rows(self.train_dataset, (*self.columns, "age") if self._any_old() else self.columns)
         rows.fill("logprobs", self.start_log_probs)
         rows.fill("reference", self.reference)
         return rows
@@ -95,6 +98,8 @@ class StepAdvantageTrainer(TokenSftTrainer):
             anchor=options.anchor,
             kl=options.kl,
             reference_log_probs=inputs["reference"][:, 1:] if "reference" in inputs else None,
+            age=inputs.get("age"),
+            taper_old=options.taper_old,
         )
         items = num_items_in_batch
         if items is None:
@@ -121,6 +126,14 @@ class StepAdvantageTrainer(TokenSftTrainer):
                     logs[name] = total / count
             self._sums = {}
         super().log(logs, *args, **kwargs)
+
+    def _any_old(self) -> bool:
+        """Are there rows of earlier rounds? (Tables of earlier versions have no such column.)"""
+        import pyarrow.compute as pc
+
+        dataset: Any = self.train_dataset
+        table = dataset.data.table
+        return "age" in table.column_names and (pc.max(table.column("age")).as_py() or 0) > 0
 
     def _refuse_silence(self) -> None:
         """Without an advantage only the anchor (or nothing) trains, in a run that looks fine."""

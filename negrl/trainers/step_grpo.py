@@ -11,10 +11,12 @@ training process (a server takes its weights from there).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ from negrl.recipe import Recipe
 from negrl.records import CORRECT, Problem, Sampling, Trace, stable_seed
 from negrl.steps.driver import label_traces
 from negrl.steps.labelers import open_labeler
+from negrl.store import write_atomic
 from negrl.trainers.compat import TokenRows
 from negrl.verify import Verifier
 
@@ -75,7 +78,7 @@ class StepGrpoTrainer(GRPOTrainer):
         self._oracle = world.value if world else None
         self._inputs: list[dict[str, Any]] = []
         self._traces: list[Trace] = []
-        self._generated = 0
+        self._drawn = {"samples": 0, "rollouts": 0}
         rewards: list[Any] = [self.right]
         super().__init__(args=args, reward_funcs=rewards, **kwargs)
         self._context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -123,7 +126,7 @@ class StepGrpoTrainer(GRPOTrainer):
             )
             for i, (row, ids, c, verdict) in enumerate(zip(self._inputs, prompt_ids, drawn, verdicts, strict=True))
         ]  # fmt: skip
-        self._generated += sum(len(c.token_ids) for c in drawn)
+        self._drawn["samples"] += sum(len(c.token_ids) for c in drawn)
         return [c.token_ids for c in drawn], [c.logprobs for c in drawn]
 
     def right(self, **_: Any) -> list[float]:
@@ -192,7 +195,7 @@ class StepGrpoTrainer(GRPOTrainer):
         for step in result.steps:
             if not math.isnan(step.advantage):
                 advantages[int(step.trace_id), step.start : step.end] = step.advantage
-        self._generated += result.counts.generated_tokens
+        self._drawn["rollouts"] += result.counts.generated_tokens
         self._note(advantages, mask.cpu(), result.counts.labelled / max(1, len(self._traces)))
         return advantages.to(mask.device)
 
@@ -201,12 +204,32 @@ class StepGrpoTrainer(GRPOTrainer):
         shares = [((advantages > 0) * mask).sum() / count, ((advantages < 0) * mask).sum() / count]
         local = torch.tensor([*map(float, shares), labelled], device=self.accelerator.device)
         positive, negative, looked_at = self.accelerator.reduce(local, "mean").tolist()
-        total = self.accelerator.reduce(torch.tensor(self._generated, device=self.accelerator.device), "sum")
         metrics = self._metrics["train"]
         metrics["positive/share"].append(positive)
         metrics["negative/share"].append(negative)
         metrics["label/labelled"].append(looked_at)
-        metrics["generated_tokens"] = [int(total)]
+        metrics["generated_tokens"] = [sum(self.drawn.values())]
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """Tokens generated so far by all processes (each must ask): `samples`, and labelling `rollouts`. A resumed
+        run counts on from its checkpoint, as if it had never stopped."""
+        counts = torch.tensor(list(self._drawn.values()), device=self.accelerator.device)
+        return dict(zip(self._drawn, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        state = {"drawn": self._drawn, "step": self._step}
+        write_atomic(folder / f"online-{self.args.process_index}.json", json.dumps(state).encode())
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            found = Path(checkpoint) / f"online-{self.args.process_index}.json"
+            if found.exists():  # not in one of an earlier version
+                state = json.loads(found.read_text())
+                self._drawn, self._step = state["drawn"], state["step"]  # the step seeds what is drawn
 
 
 class VllmOfTrl:

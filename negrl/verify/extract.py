@@ -24,6 +24,7 @@ _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\
 _JOINT = re.compile(r"\s*(?:,\s*(?:and|or)|,|and|or)\s+(?=[$\\*])")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+")
+_NODE = re.compile(r"[1-9][0-9]{1,2}")
 _MAX_BOXES = 32
 _MAX_ANSWER = 10_000
 """Characters; a longer tail cannot be an answer, and only its start is kept to show why."""
@@ -131,6 +132,13 @@ def chain(text: str) -> str | None:
     return tail if tail.isdigit() and tail.isascii() else None
 
 
+def path(text: str) -> str | None:
+    """The stargraph world: the nodes of `10;37;52`, which have two digits each or three each, as one number
+    (103752), so that paths are compared as numbers are: exactly."""
+    nodes = text.strip().split(";")
+    return "".join(nodes) if all(_NODE.fullmatch(n) and len(n) == len(nodes[0]) for n in nodes) else None
+
+
 METHODS: dict[str, Callable[[str], str | None]] = {
     "boxed": boxed,
     "hash": hash_mark,
@@ -138,6 +146,7 @@ METHODS: dict[str, Callable[[str], str | None]] = {
     "answer_is": answer_is,
     "last_number": last_number,
     "chain": chain,
+    "path": path,
 }
 
 

@@ -236,7 +236,9 @@ def guard_for(
     """
     if options is None or not len(held):
         return None
-    found = probes([from_dict(row_type, row) for row in held.to_pylist()], options.rows)
+    # What an earlier policy wrote says nothing of how stale this round's rows have become.
+    rows = [from_dict(row_type, row) for row in held.to_pylist() if not row.get("age")]
+    found = probes(rows, options.rows)
     if not found:
         return None
     guard = Guard(options, found, unweighted_share(trained), folder)

@@ -124,7 +124,7 @@ def check_fields(method: str, fields: dict[str, Any]) -> None:
     for name in fields:
         if name not in known:
             raise ValueError(
-                f"unknown field '{name}' for method {method}{nearest(name, known)}: "
+                f"unknown field '{name}' for method {method}{nearest(name, [*known, 'rounds', 'earlier_rounds'])}: "
                 f"it is no option of {method} and no field of trl's {_TRL_CONFIGS[METHODS[method].config]}"
             )
     METHODS[method].split(fields)

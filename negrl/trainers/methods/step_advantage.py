@@ -19,6 +19,9 @@ class StepAdvantageOptions(Options):
     """|A| is clipped here."""
     taper: bool = True
     """Multiply negatives by min(1, pi/mu) of the step: a step that is no longer written is pushed no further."""
+    taper_old: bool = True
+    """In rows of earlier rounds (`earlier_rounds`) multiply all weights, and the anchor, by min(1, pi/mu) of the
+    step: what this policy would no longer write is neither lowered nor brought back."""
     baseline: float = Field(0.0, gt=-1, lt=1)
     """AsymRE's delta: A - baseline in place of A, where A is not 0. Below 0 (-0.1) raises more than it lowers."""
     advantage_temperature: float = Field(1.0, gt=0)

@@ -1,0 +1,164 @@
+"""Holds every arm of a sample-efficiency bench against the SFT curve, and the main arm against the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from negrl.bench.efficiency_stats import (
+    KINDS,
+    Curve,
+    Fit,
+    Reading,
+    beaten_up_to,
+    cost_ratio,
+    curve_of,
+    difference,
+    interval,
+    multiplier,
+)
+from negrl.bench.points_read import BASE, SFT, START, Found
+from negrl.errors import InputError
+
+GOAL = 8.0
+"""The lower end of the main arm's multiplier, at least."""
+MAIN = "step_advantage"
+EQUAL = 0.9
+"""Another arm has had its chance at equal tokens when it generated at least this share of the main arm's."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An arm at a size. `seeds`: those that SFT has too; the multipliers are over these. `error` and `bounds`: over
+    all seeds of the arm. `readings`: by kind of curve, empty without a common seed."""
+
+    arm: str
+    size: int
+    rounds: int
+    control: bool
+    seeds: list[int]
+    error: float
+    bounds: tuple[float, float]
+    readings: dict[str, Reading]
+    beaten: int | None
+    against_largest: tuple[float, float, float] | None
+    """SFT's error at its largest size minus the arm's, with its interval."""
+    tokens: float
+    seconds: float
+    """The arm's own, and the start policy's at the same size."""
+    seconds_ratio: Reading | None
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another arm at the main arm's size: its tokens over the main arm's, its error minus the main arm's."""
+
+    main: str
+    arm: str
+    size: int
+    tokens: float
+    error: tuple[float, float, float]
+
+    @property
+    def had_its_chance(self) -> bool:
+        return self.tokens >= EQUAL
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`several`: arms of the main arm's method with more rounds."""
+
+    found: Found
+    curve: Curve
+    fit: Fit
+    fits: Fit
+    floor: Fit
+    rows: list[Compared]
+    main: str
+    several: list[str]
+    rivals: list[Rival]
+
+    def of(self, arm: str) -> list[Compared]:
+        return [r for r in self.rows if r.arm == arm]
+
+    def headline(self) -> Compared | None:
+        """The main arm at the size where its interval vouches for most; of equals, the largest size."""
+        rows = [r for r in self.of(self.main) if "power" in r.readings]
+        return max(rows, key=lambda r: (r.readings["power"].at_least, r.size), default=None)
+
+
+def compare(found: Found) -> Comparison:
+    """Read every arm off the SFT curve.
+
+    Raises:
+        InputError: SFT was not measured at two sizes or more with a seed in common, or there is nothing beside it.
+    """
+    sizes = [n for n in found.sizes(SFT) if n > 0]
+    shared = sorted(set.intersection(*(set(found.sample.seeds(SFT, n)) for n in sizes))) if sizes else []
+    try:
+        curve = curve_of(found.sample, shared)
+    except ValueError:
+        raise InputError(
+            f"points.csv: the arm {SFT!r} needs two sizes or more that share a seed; it has {sizes or 'no'} sizes and "
+            f"shares {shared or 'no'} seeds"
+        ) from None
+    arms = [a for a in found.arms() if a not in (SFT, BASE) and any(n > 0 for n in found.sizes(a))]
+    if not [a for a in arms if a != START]:
+        raise InputError("points.csv: there is no arm to hold against SFT")
+    rows = [_row(found, curve, arm, size) for arm in arms for size in found.sizes(arm) if size > 0]
+    (fit, fits), (floor, _) = curve.shapes("power"), curve.shapes("floor")
+    assert isinstance(fit, Fit) and isinstance(fits, Fit) and isinstance(floor, Fit)
+    main = _main(found, rows)
+    method = next(p.method for p in found.points if p.arm == main)
+    several = [
+        a for a in arms if a != main and not found.is_control(a)
+        and any(p.arm == a and p.method == method and p.rounds > 1 for p in found.points)
+    ]  # fmt: skip
+    rivals = [r for name in (main, *several) for r in _rivals(found, rows, name, {main, *several})]
+    return Comparison(found, curve, fit, fits, floor, rows, main, several, rivals)
+
+
+def _main(found: Found, rows: list[Compared]) -> str:
+    """The arm `step_advantage`, or the first of that method, or the one with the smallest error."""
+    real = [r for r in rows if not r.control and r.arm != START] or rows
+    methods = {p.arm: p.method for p in found.points}
+    named = [r.arm for r in real if r.arm == MAIN] or [r.arm for r in real if methods[r.arm] == MAIN and r.rounds == 1]
+    return named[0] if named else min(real, key=lambda r: r.error).arm
+
+
+def _row(found: Found, curve: Curve, arm: str, size: int) -> Compared:
+    cell = found.cell(arm, size)
+    error, drawn = found.sample.cell(arm, size, [p.seed for p in cell])
+    own, start = found.mean(arm, size, "seconds"), found.mean(START, size, "seconds")
+    seconds = own + (start if start == start and arm != START else 0.0)
+    seeds = [p.seed for p in cell if p.seed in curve.seeds]
+    readings, beaten, largest, ratio = {}, None, None, None
+    if seeds:
+        sft = curve if seeds == curve.seeds else curve_of(found.sample, seeds)  # paired: the same seeds
+        paired = found.sample.cell(arm, size, seeds)
+        readings = {kind: multiplier(sft, *paired, size, kind) for kind in KINDS}
+        beaten = beaten_up_to(sft, *paired)
+        largest = difference((float(sft.error[-1]), sft.drawn[:, -1]), paired)
+        costs = [found.mean(SFT, n, "seconds") for n in sft.sizes]
+        if seconds > 0 and all(c > 0 for c in costs):
+            ratio = cost_ratio(sft, costs, *paired, seconds)
+    return Compared(
+        arm=arm, size=size, rounds=cell[0].rounds, control=found.is_control(arm), seeds=seeds, error=error,
+        bounds=interval(drawn), readings=readings, beaten=beaten, against_largest=largest,
+        tokens=found.mean(arm, size, "generated_tokens"), seconds=seconds, seconds_ratio=ratio,
+    )  # fmt: skip
+
+
+def _rivals(found: Found, rows: list[Compared], main: str, ours: set[str]) -> list[Rival]:
+    out = []
+    for mine in (r for r in rows if r.arm == main):
+        for other in rows:
+            if other.arm in (*ours, START) or other.control or other.size != mine.size:
+                continue
+            seeds = [p.seed for p in found.cell(main, mine.size) if p.seed in found.sample.seeds(other.arm, other.size)]
+            if seeds and mine.tokens > 0 and not np.isnan(other.tokens):
+                cells = [found.sample.cell(a, mine.size, seeds) for a in (other.arm, main)]
+                gap = difference(cells[0], cells[1])
+                out.append(Rival(main, other.arm, mine.size, other.tokens / mine.tokens, gap))
+    return out
