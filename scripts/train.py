@@ -33,7 +33,7 @@ def main() -> int:
         from negrl.progress import Reporter
 
         arm = pick_arm(recipe, args.arm)
-        check_processes(args.num_processes)
+        check_processes(args.num_processes, recipe.policy.dtype)
         done = train_arm(recipe, arm, Reporter(Console(highlight=False, quiet=not is_main())))
         if is_main():
             print(f"model: {done.stage.path / 'model'}")

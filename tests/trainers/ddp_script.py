@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from conftest import advantage_rows, pair_rows, sft_rows
 
+from negrl.errors import InputError
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.distributed import check_processes
@@ -38,6 +39,16 @@ def train(model: str, out: Path, rows_per_process: int) -> None:
         fit(METHODS[name], fields, rows, row_type, model, out / name, PolicySection(model=model), 0)
 
 
+def train_nothing(model: str, out: Path) -> None:
+    """5 rows fill no global batch of 8."""
+    fields = {"per_device_train_batch_size": 4, "dataloader_drop_last": True}
+    try:
+        fit(METHODS["sft"], fields, sft_rows(5), SftRow, model, out, PolicySection(model=model), 0)
+    except InputError as error:
+        print(f"refused: {error}", flush=True)
+
+
 if __name__ == "__main__":
     check_processes(int(sys.argv[3]))
     train(sys.argv[1], Path(sys.argv[2]), 8 // int(sys.argv[3]))
+    train_nothing(sys.argv[1], Path(sys.argv[2]) / "nothing")

@@ -1,13 +1,16 @@
 """Two real processes (gloo) against one, and what the launchers really start."""
 
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from test_fit import difference, weights
+from conftest import sft_rows
+from test_fit import difference, run, weights
 
 from negrl.errors import InputError
 from negrl.trainers.distributed import barrier, check_processes, is_main, world_size
@@ -30,6 +33,8 @@ def test_two_processes_train_what_one_does(tiny, tmp_path):
     done = launch(*torchrun, HERE / "ddp_script.py", tiny, tmp_path / "two", 2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("2 processes, backend gloo, DistributedType.MULTI_CPU") == 1
+    assert done.stdout.count("refused: train: 5 rows do not fill one global batch of 8") == 2  # both processes say it
+    assert not (tmp_path / "two" / "nothing" / "model").exists()
     train(str(tiny), tmp_path / "one", 8)
     for name in cases():
         logs = [
@@ -66,6 +71,65 @@ def test_fewer_processes_than_asked_for_are_refused(capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("1 process,")
     assert world_size() == 1 and is_main()
     barrier()
+
+
+TINY = HERE.parent / "pipeline" / "tiny.yaml"
+
+
+def test_fsdp_that_fell_back_to_copies_is_refused():
+    """The real launcher with our own config, on a machine without a GPU."""
+    root = HERE.parent.parent
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", root / "configs" / "accelerate" / "fsdp2.yaml")
+    done = launch(*launcher, "--num_processes", "1", root / "scripts" / "train.py", "--config", TINY)
+    assert re.search(r"exitcode +: 2 ", done.stderr), done.stderr[-3000:]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
+    assert "the accelerate config asks for FSDP, but accelerate fell back to MULTI_CPU" in line
+
+
+@pytest.mark.parametrize(
+    ("left", "dtype", "expected"),
+    [
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "float32", "mixed_precision is bf16, but the recipe's policy"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "bfloat16", "mixed_precision is fp16"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "RANK": "0"}, "bfloat16", "asked for GPUs .* torchrun"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "float32", "expected fsdp_version: 2"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "float32", "MEGATRON_LM is not done here"),
+        (
+            {"ACCELERATE_USE_PARALLELISM_CONFIG": "true", "PARALLELISM_CONFIG_CP_SIZE": "2"}, "float32",
+            "parallelism_config_cp_size 2 is not done here",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_and_not_there_is_one_line(left, dtype, expected, monkeypatch):
+    """`left`: what a launcher leaves in the environment."""
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=expected):
+        check_processes(dtype=dtype)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
+def test_deepspeed_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(InputError, match="needs `pip install deepspeed`"):
+        check_processes()
+
+
+@pytest.mark.parametrize(
+    ("left", "fields", "expected"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, {}, "asks for FSDP, but accelerate fell back to NO"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, {}, "mixed_precision is bf16"),
+        ({}, {"bf16": True}, "policy.dtype is float32, but the trainer has got mixed_precision bf16"),
+    ],
+)
+def test_the_trainer_itself_is_looked_at(left, fields, expected, tiny, tmp_path, monkeypatch):
+    """However it was launched: nothing is trained in another way than was asked for."""
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=expected):
+        run("sft", sft_rows(8), tiny, tmp_path, fields)
+    assert not (tmp_path / "model").exists()
 
 
 def test_importing_the_room_loads_no_torch():

@@ -87,32 +87,43 @@ def test_checkpoints_of_other_settings_are_not_resumed(tiny, tmp_path):
     assert steps == list(range(1, 16))
 
 
-KILLED = """
+TWO = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from conftest import sft_rows
 from test_fit import run
 from test_resume import fields, kill_at
-run("sft", sft_rows(36), sys.argv[2], Path(sys.argv[3]), fields("sft"), on_step=kill_at(6))
-print("returned")
+steps = []
+step = kill_at(int(sys.argv[3])) if sys.argv[3] != "never" else lambda step, *_: steps.append(step)
+for folder in map(Path, sys.argv[4:]):
+    run("sft", sft_rows(36), sys.argv[2], folder, fields("sft"), on_step=step)
+    print(folder.name, "returned", steps, flush=True)
 """
 
 
-def test_another_number_of_processes_starts_over(tiny, tmp_path):
-    """Its global batch is another one; a training that is done stays done."""
+def test_two_processes_killed_and_resumed(tiny, tmp_path):
+    """Two go on as two, and end where one process with their global batch ends that never stopped. One alone, with
+    another global batch, starts over; a training that is done stays done."""
     from test_distributed import HERE, launch
 
-    (tmp_path / "killed.py").write_text(KILLED)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", tmp_path / "killed.py")
-    done = launch(*torchrun, HERE, tiny, tmp_path / "out")
+    (tmp_path / "two.py").write_text(TWO)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", tmp_path / "two.py")
+    done = launch(*torchrun, HERE, tiny, 6, tmp_path / "out")
     assert done.returncode != 0 and "test_resume.Killed" in done.stderr, done.stderr[-3000:]
+    # 3 steps per epoch: the checkpoint is one step into the second.
     assert last_checkpoint(tmp_path / "out" / "checkpoints").name == "checkpoint-4"
+    shutil.copytree(tmp_path / "out", tmp_path / "resumed")
     steps = []
     run("sft", sft_rows(36), tiny, tmp_path / "out", fields("sft"), on_step=lambda s, *_: steps.append(s))
     assert steps == list(range(1, 16))
-    done = launch(*torchrun, HERE, tiny, tmp_path / "out")
-    assert done.returncode == 0 and "returned" in done.stdout, done.stderr[-3000:]
+    done = launch(*torchrun, HERE, tiny, "never", tmp_path / "resumed", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "resumed returned [5, 6, 7, 8, 9]" in done.stdout and "out returned [5, 6, 7, 8, 9]" in done.stdout
+    one = {**fields("sft"), "per_device_train_batch_size": 16}
+    whole = run("sft", sft_rows(36), tiny, tmp_path / "whole", one)
+    assert difference(weights(whole.model_path), weights(tmp_path / "resumed" / "model")) < 1e-6
+    assert json.loads((tmp_path / "resumed" / "fit.json").read_text())["trained_tokens"] == whole.trained_tokens
 
 
 def test_without_save_steps_the_clock_saves(tiny, tmp_path, monkeypatch):
