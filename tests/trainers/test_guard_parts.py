@@ -1,5 +1,6 @@
 """The guards' parts: which tokens are probed, what is measured, which numbers trip."""
 
+import dataclasses
 import math
 
 import pytest
@@ -37,7 +38,7 @@ def test_which_tokens_of_a_labelled_trace_mean_what():
     (wrong,) = probes([row], 8)
     assert (wrong.prompt, marks(wrong.good), marks(wrong.bad), marks(wrong.prefix)) == (2, [2, 3], [4, 5], [2, 3])
     assert not any(wrong.right) and wrong.kinds == {"good", "bad", "prefix"}
-    row = AdvantageRow(*[getattr(row, n) for n in row.__slots__[:-1]], True)  # the same, with a right answer
+    row = dataclasses.replace(row, correct=True)
     (right,) = probes([row], 8)
     assert marks(right.right) == [2, 3, 6] and not any(right.prefix)
     assert unweighted_share(to_arrow(AdvantageRow, [row])) == pytest.approx(1 / 3)

@@ -63,13 +63,14 @@ def recipe(model: Path, folder: Path, **label) -> Recipe:
 ROWS = [PromptRow(f"p{i}", "2\n", [3, 4], GOLD) for i in range(8)]
 
 
-def train(model: Path, folder: Path, wanted: Recipe, **fields):
+def train(model: Path, folder: Path, wanted: Recipe, on_step=None, **fields):
     base = {
         "learning_rate": 1e-2, "per_device_train_batch_size": 32, "num_generations": 8, "logging_steps": 1,
         "max_steps": 1,
     }  # fmt: skip
     method = METHODS["step_grpo"]
-    return fit(method, {**base, **fields}, ROWS, PromptRow, str(model), folder / "out", wanted.policy, 0, recipe=wanted)
+    fields = {**base, **fields}
+    return fit(method, fields, ROWS, PromptRow, str(model), folder / "out", wanted.policy, 0, on_step, wanted)
 
 
 def right(ids: list[int]) -> bool:
@@ -152,8 +153,40 @@ def test_it_learns_to_answer(model, tmp_path):
     assert result.steps == 25 and result.trained_tokens > 25 * 32 * 2
     tokens = [line["generated_tokens"] for line in result.log_history if "generated_tokens" in line]
     assert tokens == sorted(tokens) and len(set(tokens)) == 25  # new samples at every step
+    assert result.drawn is not None and sum(result.drawn.values()) == tokens[-1] and min(result.drawn.values()) > 0
     names = {p.name for p in Path(result.model_path).iterdir()}
     assert "model.safetensors" in names and not any(n.endswith(".bin") for n in names)
+
+
+def test_the_tokens_it_drew_are_counted_over_a_kill_too(model, tmp_path, monkeypatch):
+    """Samples and rollouts of the steps that count: those that the killed run lost are drawn, and counted, again."""
+    from negrl.trainers.step_grpo import StepGrpoTrainer
+
+    kept, drawn = [], []
+    original = StepGrpoTrainer.step_advantages
+
+    def spy(self, mask):
+        kept[:] = [self]
+        drawn.append(sum(len(t.token_ids) for t in self._traces))
+        return original(self, mask)
+
+    monkeypatch.setattr(StepGrpoTrainer, "step_advantages", spy)
+    wanted, fields = recipe(model, tmp_path, k=2), {"max_steps": 4, "save_steps": 2}
+    result = train(model, tmp_path / "whole", wanted, **fields)
+    whole = kept[0].drawn
+    assert whole["samples"] == sum(drawn) > 0 and whole["rollouts"] > 0
+    assert result.log_history[3]["generated_tokens"] == sum(whole.values())
+
+    def dying(step, *_):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, tmp_path / "killed", wanted, on_step=dying, **fields)
+    train(model, tmp_path / "killed", wanted, **fields)
+    first, lost, again = drawn[4:6], drawn[6:7], drawn[7:]
+    assert first == drawn[:2] and len(again) == 2 and again[0] == lost[0] == drawn[2]  # the same seeds
+    assert kept[0].drawn["samples"] == sum(first) + sum(again) and kept[0].drawn["rollouts"] > 0
 
 
 def test_every_step_draws_anew(model, tmp_path, monkeypatch):
