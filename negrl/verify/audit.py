@@ -166,8 +166,8 @@ def _stored(row: dict[str, Any], where: str) -> Verdict:
 def _of_run(target: Path) -> Iterator[Judged]:
     """The verified traces of a finished run, with the golds of its problems."""
     recipe = load_recipe(target / "recipe.yaml" if target.is_dir() else target, [])
-    if recipe.verify.extract == "chain":
-        raise InputError(f"{target}: verdicts on the chain world compare digits exactly; there is nothing to audit")
+    if recipe.verify.extract in ("chain", "path"):
+        raise InputError(f"{target}: verdicts on this world compare digits exactly; there is nothing to audit")
     finished = Path(recipe.output_dir) / "stages.json"
     if not finished.is_file():
         raise InputError(f"{target}: no finished run in {recipe.output_dir} (it has no stages.json)")

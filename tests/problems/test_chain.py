@@ -3,13 +3,16 @@
 import itertools
 
 import pytest
+from pydantic import ValidationError
 
-from negrl.problems.chain import EXACT, ChainWorld, load, parse
+from negrl.errors import InputError
+from negrl.preflight import problems_key
+from negrl.problems.chain import EXACT, World, load, parse
 from negrl.recipe import ChainProblems
 from negrl.records import Problem
 
 SECTION = ChainProblems(source="chain", train=200, evaluate=200)
-WORLD = ChainWorld(SECTION)
+WORLD = World(SECTION)
 PROBLEM = Problem("p", "chain", "train", "Apache-2.0", prompt="9*0+4-7^3?", gold="7")  # 0, 4, 7, 7
 
 
@@ -92,10 +95,47 @@ def test_the_teacher_is_right_in_the_end_and_wrong_on_the_way() -> None:
 
 def test_pretraining_texts_are_as_noisy_as_asked() -> None:
     def wrong(rate: float) -> float:
-        world = ChainWorld(ChainProblems(source="chain", habit_rate=rate))
+        world = World(ChainProblems(source="chain", habit_rate=rate))
         texts = world.pretraining_texts(500)
         checked = [WORLD.check_steps(Problem("p", "", "", "", prompt, ""), text) for prompt, text in texts]
         return sum(not all(c) for c in checked) / len(checked)
 
     assert wrong(0.0) == 0.0
     assert wrong(1.0) > wrong(0.5) > 0.5
+
+
+def test_habits_stick_to_their_operators() -> None:
+    world = World(ChainProblems(source="chain", habits="*", habit_rate=1.0))
+    seen = set()
+    for prompt, text in world.pretraining_texts(300):
+        for step, right in zip(
+            text.split(";"), World(SECTION).check_steps(Problem("p", "", "", "", prompt, ""), text), strict=True
+        ):
+            seen |= {step[1]} if not right else set()
+    assert seen == {"*"}
+    exact = World(ChainProblems(source="chain", habits="", habit_rate=1.0)).pretraining_texts(100)
+    assert all(all(WORLD.check_steps(Problem("p", "", "", "", prompt, ""), text)) for prompt, text in exact)
+
+
+@pytest.mark.parametrize(("keep", "answers", "steps"), [("answer", 1.0, 0.7), ("steps", 1.0, 1.0), ("none", 0.5, 0.3)])
+def test_the_teachers_filter(keep: str, answers: float, steps: float) -> None:
+    """Shares of right answers and of solutions without a wrong step: none below is reached by chance."""
+    section = ChainProblems(source="chain", train=400, evaluate=1, teacher_filter=keep)
+    problems = load(section).train
+    right = sum((p.solution or "").endswith(f"!{p.gold}") for p in problems) / 400
+    clean = sum(all(WORLD.check_steps(p, p.solution or "")) for p in problems) / 400
+    assert abs(right - answers) < 0.12 and abs(clean - steps) < 0.12
+
+
+def test_settings_are_one_line_when_wrong() -> None:
+    with pytest.raises(ValidationError, match=r"'\+' carries no habit; expected some of -\*\^"):
+        ChainProblems(source="chain", habits="*+")
+    hopeless = ChainProblems(source="chain", operations=20, teacher_habit_rate=1.0, train=20, evaluate=1)
+    with pytest.raises(InputError, match=r"problems\.teacher_habit_rate"):
+        load(hopeless)
+
+
+def test_default_problems_are_what_they_always_were() -> None:
+    """Finished stages are keyed by what the problems say."""
+    found = load(ChainProblems(source="chain"))
+    assert (problems_key(found.train), problems_key(found.evaluate)) == ("c577604f334d", "cb37dd812263")

@@ -1,0 +1,198 @@
+"""The ledger world: its language, what it asks for, its checker, its habits."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from negrl.errors import InputError
+from negrl.problems.ledger import World, load
+from negrl.problems.ledger_draw import vocabulary
+from negrl.problems.ledger_plan import plan_of
+from negrl.problems.ledger_text import NAMES, TEMPLATES, THINGS, Event, read, say
+from negrl.problems.ledger_write import HABITS
+from negrl.recipe import LedgerProblems
+from negrl.recipe.problems import LedgerHabit, Question, Relation
+from negrl.records import Problem
+
+SECTION = LedgerProblems(source="ledger", train=300, evaluate=50)
+WORLD = World(SECTION)
+PROMPT = (
+    "Tom has 12 apples. Ana has 7 more apples than Tom. Tom is 9 years old. Then Ana loses 4 apples. "
+    "How many apples do Ana and Tom have together?\n"
+)
+PROBLEM = Problem("p", "ledger", "train", "Apache-2.0", prompt=PROMPT, gold="27")
+L1, L2, L3, END = (
+    "Ana has 12 + 7 = 19 apples.\n", "Ana now has 19 - 4 = 15 apples.\n", "Together they have 15 + 12 = 27 apples.\n",
+    "#### 27",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "value"),
+    [
+        (L1 + L2 + L3 + END, [True] * 4, 1.0),
+        ("Ana has 7 + 12 = 19 apples.\n" + L2 + "Together they have 12 + 15 = 27 apples.\n" + END, [True] * 4, 1.0),
+        (L1 + "\n\n" + L2, [True, True], 1.0),
+        # right arithmetic on the wrong number: a distractor, then two right steps on what it wrote
+        ("Ana has 12 + 9 = 21 apples.\nAna now has 21 - 4 = 17 apples.\nTogether they have 17 + 12 = 29 apples.\n"
+         "#### 29", [False, True, True, True], 0.0),
+        ("Ana has 12 - 7 = 5 apples.\n", [False], 0.0),  # fewer for more
+        (L1 + "Ana now has 12 - 4 = 8 apples.\n", [True, False], 0.0),
+        (L1 + L2 + "Together they have 19 + 12 = 31 apples.\n", [True, True, False], 0.0),  # before for after
+        ("Ana has 12 + 7 = 9 apples.\n", [False], 0.0),  # a carry dropped
+        (L1 + "#### 19", [True, False], 0.0),  # a sub-question answered
+        (L1 + L2 + L3 + "#### 19", [True, True, True, False], 0.0),
+        (L1 + L2 + "#### 27", [True, True, False], 1.0),  # the right answer, not by what was written
+        # two wrongs make a right
+        ("Ana has 12 + 9 = 21 apples.\nAna now has 21 - 6 = 15 apples.\n" + L3 + END, [False, False, True, True], 1.0),
+        ("Ana has 12 + 9 = 21 apples.\nAna now has 21 - 6 = 15 apples.\n", [False, False], 1.0),
+        (L2 + L1, [False, True], 1.0),  # it hangs on what nobody has worked out yet
+        (L1 + L1, [True, False], 1.0),  # said already
+        ("Tom has 12 + 7 = 19 apples.\n", [False], 1.0),  # no quantity of this problem: changes nothing
+        ("Ana has 12 + 7 = 19 pears.\n", [False], 1.0),
+        ("Ana has 12 + 7 = 19 apples. So\n", [False], 1.0),
+        (L1 + L2 + L3 + END + "\n#### 27", [True] * 4 + [False], 1.0),
+        (L1 + L2 + L3 + END + "\nAna has 12 + 7 = 19 apples.", [True] * 4 + [False], 1.0),
+        (END + "\n" + L1, [False, False], 1.0),
+        ("####", [False], 1.0),
+        ("", [], 1.0),
+    ],
+)  # fmt: skip
+def test_steps_and_values(text: str, right: list[bool], value: float) -> None:
+    assert WORLD.check_steps(PROBLEM, text) == right
+    assert WORLD.value(PROBLEM, text) == value
+
+
+def events(*said: Event, thing: str = "apples") -> list[Event]:
+    return [Event(e.kind, e.who, e.other, e.third, e.thing or thing, e.k, e.n) for e in said]
+
+
+@pytest.mark.parametrize(
+    ("told", "values"),
+    [
+        ([Event("rate", "Tom", k=3, n=4), Event("half", "Ana", "Tom"), Event("ask", "Ana")], [12, 6]),
+        ([Event("start", "Tom", k=3), Event("times", "Ana", "Tom", k=4), Event("sale", "Ana", k=2)], [12, 24]),
+        ([Event("start", "Tom", k=3), Event("gain", "Tom", k=4), Event("more_first", "Ana", "Tom", k=5),
+          Event("both", "Ben", "Tom", "Ana"), Event("ask", "Ben")], [7, 8, 15]),
+        ([Event("start", "Tom", k=3), Event("gain", "Tom", k=4), Event("more_first", "Ana", "Tom", k=5),
+          Event("ask", "Ana")], [8]),  # what Tom got since is no matter
+        ([Event("start", "Tom", k=30), Event("fewer", "Ana", "Tom", k=4), Event("difference", "Tom", "Ana")], [26, 4]),
+        ([Event("start", "Tom", k=30), Event("fewer", "Ana", "Tom", k=4), Event("most", "Ben", "Ana", "Tom"),
+          Event("least", "Eva", "Ben", "Ana"), Event("ask", "Eva")], [26, 30, 26]),
+    ],
+)  # fmt: skip
+def test_what_a_story_asks_for(told: Sequence[Event], values: list[int]) -> None:
+    assert plan_of(events(*told)).values() == values
+
+
+def test_numbers_of_no_matter_are_known() -> None:
+    told = events(Event("start", "Tom", k=3), Event("gain", "Tom", k=4), Event("age", "Tom", k=8),
+                  Event("start", "Eva", k=6), Event("more_first", "Ana", "Tom", k=5), Event("ask", "Ana"))  # fmt: skip
+    assert plan_of(told).distractors == (4, 8, 6)
+
+
+number = st.integers(1, 10**5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(sorted(TEMPLATES)), st.integers(0, 2), st.permutations(NAMES), st.sampled_from(THINGS), number,
+    number,
+)  # fmt: skip
+def test_a_sentence_is_read_as_it_was_said(
+    kind: str, phrasing: int, names: list[str], thing: str, k: int, n: int
+) -> None:
+    whole = {"who": names[0], "other": names[1], "third": names[2], "thing": thing, "k": k, "n": n}
+    told = Event(kind, **{name: v for name, v in whole.items() if f"{{{name}}}" in TEMPLATES[kind][phrasing]})
+    assert read(say(told, phrasing)) == [told]
+
+
+def test_all_phrasings_of_a_kind_say_the_same() -> None:
+    for kind, templates in TEMPLATES.items():
+        fields = [{f for f in ("who", "other", "third", "thing", "k", "n") if f"{{{f}}}" in t} for t in templates]
+        assert len(templates) == 3 and fields[0] == fields[1] == fields[2], kind
+    assert set(get_args(Relation)) | set(get_args(Question)) <= set(TEMPLATES)
+
+
+def test_a_foreign_prompt_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"not a sentence of this world: 'What is 2 \+ 2\?'"):
+        WORLD.check_steps(Problem("q", "", "", "", "What is 2 + 2?", "4"), "#### 4")
+
+
+def test_stories_are_as_asked() -> None:
+    section = SECTION.model_copy(update={"steps": (5, 12), "numbers": 30, "largest": 90, "train": 100})
+    names, things = vocabulary(section.seed, section.people, section.things)
+    lengths = set()
+    for problem in load(section).train:
+        told = read(problem.prompt)
+        plan = plan_of(told)
+        lengths.add(len(plan.steps))
+        assert all(v.denominator == 1 and 1 <= v <= 90 for v in plan.values())
+        assert all(max(e.k, e.n) <= 30 for e in told)
+        assert {e.who for e in told} - {""} <= set(names) and {e.thing for e in told} - {""} <= set(things)
+        assert sum(e.kind in ("age", "also", "away", "start") for e in told) <= 3
+        assert problem.meta == {"steps": len(plan.steps), "distractors": len(plan.distractors)}
+    assert lengths == set(range(5, 13))
+    assert vocabulary(1, 20, 12) != vocabulary(0, 20, 12)
+
+
+@pytest.mark.parametrize("habit", get_args(LedgerHabit))
+def test_each_habit_changes_answers(habit: str) -> None:
+    """Alone, at every chance; and the exact writer never errs."""
+    section = SECTION.model_copy(update={"habits": [habit], "habit_rate": 1.0, "questions": ["together", "ask"]})
+    golds = [
+        (str(plan_of(read(prompt)).values()[-1]), text.rsplit(" ", 1)[1], text)
+        for prompt, text in World(section).pretraining_texts(300)
+    ]
+    wrong = sum(gold != answer for gold, answer, _ in golds)
+    assert wrong > 15, (habit, wrong)
+    exact = section.model_copy(update={"habit_rate": 0.0})
+    for prompt, text in World(exact).pretraining_texts(100):
+        problem = Problem("q", "", "", "", prompt, str(plan_of(read(prompt)).values()[-1]))
+        assert all(World(exact).check_steps(problem, text))
+    if habit in HABITS:  # the wrong lines are told from right ones
+        for prompt, text in World(section).pretraining_texts(100):
+            gold = str(plan_of(read(prompt)).values()[-1])
+            if gold != text.rsplit(" ", 1)[1]:
+                assert not all(World(section).check_steps(Problem("q", "", "", "", prompt, gold), text))
+
+
+def test_the_teacher_is_right_in_the_end_and_sometimes_wrong_on_the_way() -> None:
+    long = LedgerProblems(source="ledger", steps=(6, 8), train=150, evaluate=1)
+    share = sum(not all(World(long).check_steps(p, p.solution or "")) for p in load(long).train) / 150
+    assert 0.1 < share < 0.6
+    clean = load(long.model_copy(update={"teacher_filter": "steps", "train": 30})).train
+    assert all(all(World(long).check_steps(p, p.solution or "")) for p in clean)
+    as_written = load(long.model_copy(update={"teacher_filter": "none"})).train
+    right = sum((p.solution or "").endswith(f"\n#### {p.gold}") for p in as_written)
+    assert 5 < right < 145
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps": (0, 3)}, "steps: expected two numbers that don't fall, 1 to 12, not [0, 3]"),
+        ({"steps": (4, 3)}, "steps: expected"),
+        ({"steps": (2, 13)}, "steps: expected"),
+        ({"distractors": (0, 13)}, "distractors: expected"),
+        ({"steps": (2, 12), "people": 10}, "people: 10 are too few for such stories: at least 15"),
+        ({"relations": ["both", "most"]}, "relations: expected one of more"),
+        ({"questions": []}, "questions: expected some of ask"),
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_one_line(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        LedgerProblems.model_validate({"source": "ledger", **change})
+    assert said in str(caught.value)
+
+
+def test_settings_that_leave_no_story_are_one_line() -> None:
+    section = LedgerProblems(
+        source="ledger", steps=(12, 12), relations=["times"], questions=["ask"], rates=0, largest=10
+    )
+    with pytest.raises(InputError, match=r"^problems.relations: no story of 12 steps in 500 tries"):
+        load(section)
