@@ -66,7 +66,7 @@ def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) ->
         raise InputError("evaluate: there are no held-out problems; set problems.evaluate, or evaluate: null")
     build = recipe.policy.build
     if build is not None and build.corpus == "world" and world_of(recipe.problems) is None:
-        raise InputError("policy.build.corpus: world needs problems that are a world (source: chain, stargraph or ledger); use solutions")
+        raise InputError("policy.build.corpus: world needs a world (source: chain, stargraph, ledger); use solutions")
     if any(p.solution is not None for p in train):
         return
     needing = [f"arm '{name}' (sft)" for name, arm in recipe.resolved_arms.items() if arm.method == "sft"]

@@ -113,7 +113,7 @@ def test_what_later_stages_need_is_asked_for_first(tmp_path: Path) -> None:
     line = refused(negrl("run", recipe(tmp_path, policy=BUILD, problems=solved, evaluate="{n: 1}")))
     assert "evaluate: there are no held-out problems" in line
     world = "build: {corpus: world}"
-    assert "needs problems that are a world" in refused(negrl("run", recipe(tmp_path, policy=world, problems=solved)))
+    assert "world needs a world" in refused(negrl("run", recipe(tmp_path, policy=world, problems=solved)))
 
 
 def test_verify(tmp_path: Path) -> None:

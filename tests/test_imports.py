@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from negrl.bench.efficiency_schema import is_bench
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = [
     "torch",
@@ -20,7 +22,9 @@ HEAVY = [
     "pandas",
     "numpy",
 ]
-RECIPES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("recipes/**/*.yaml"))
+FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("recipes/**/*.yaml"))
+BENCHES = [file for file in FILES if is_bench(ROOT / file)]
+RECIPES = [file for file in FILES if file not in BENCHES]
 
 
 def loaded_by(code: str) -> set[str]:
@@ -51,5 +55,11 @@ def test_recipe_parses_without_torch(recipe: str) -> None:
     assert loaded_by(f"from negrl.recipe import load_recipe; load_recipe({recipe!r})") == set()
 
 
+@pytest.mark.parametrize("bench", BENCHES)
+def test_bench_parses_without_torch(bench: str) -> None:
+    assert loaded_by(f"from negrl.bench.efficiency_schema import load_bench; load_bench({bench!r})") == set()
+
+
 def test_there_are_recipes() -> None:
+    assert "recipes/bench/chain.yaml" in BENCHES
     assert "recipes/quickstart.yaml" in RECIPES

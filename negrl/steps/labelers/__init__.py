@@ -74,7 +74,7 @@ def open_labeler(section: LabelSection, value: Callable[[Problem, str], float] |
         return ArithmeticLabeler()
     if name == "oracle":
         if value is None:
-            raise InputError("label.labeler: oracle needs a world with an exact step checker (problems.source: chain, stargraph or ledger)")
+            raise InputError("label.labeler: oracle needs a world with a step checker (problems.source: chain, ...)")
         return OracleLabeler(value)
     if name == "none":
         return NoLabeler()
