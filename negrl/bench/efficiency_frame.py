@@ -56,19 +56,14 @@ def seconds_of(done: Done) -> float:
     return float(done.info.get("own_seconds", done.seconds))
 
 
-def online_tokens(history: list[dict[str, Any]]) -> int:
-    """What a method that samples while it trains says that it generated, labels included."""
-    return int(max((line["generated_tokens"] for line in history if "generated_tokens" in line), default=0))
-
-
 def entry(done: Done) -> dict[str, Any]:
     """What a stage cost. `new`: this run did it. `loop`: of a training, the share of the time that its optimizer
-    steps took, the rest being what it costs to begin and end one."""
+    steps took, the rest being what it costs to begin and end one. `tokens`: generated, also while training."""
     history = log_history(done) if done.kind in ("train", "start") else []
     loop = sum(line.get("train_runtime", 0.0) for line in history) / max(1e-9, done.seconds)
     files = [file for file in done.stage.path.rglob("*") if file.is_file()]
     return {
         "kind": done.kind, "title": done.title, "key": done.key, "new": not done.reused,
         "seconds": seconds_of(done), "loop": min(1.0, loop), "bytes": sum(file.stat().st_size for file in files),
-        "tokens": done.info.get("generated_tokens", 0) or online_tokens(history),
+        "tokens": done.info.get("generated_tokens", 0) + sum((done.info.get("drawn") or {}).values()),
     }  # fmt: skip

@@ -6,19 +6,20 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from negrl.bench.efficiency_measures import at_zero, section, word
 from negrl.bench.efficiency_stats import CONFIDENCE, KINDS, interval
+from negrl.bench.efficiency_weak import at_edge, weak
 from negrl.bench.points_compare import EQUAL, GOAL, Compared, Comparison, compare
-from negrl.bench.points_read import BASE, SFT, START, Found, GridRow, read
+from negrl.bench.points_read import BASE, SFT, START, GridRow, read
 from negrl.bench.points_words import (
     bench_cost,
     between,
     count,
-    incidents,
     listed,
     number,
     percent,
@@ -30,8 +31,8 @@ from negrl.store import write_atomic
 
 
 def write(run_folder: Path, out: Path, command: str) -> None:
-    """Write `out`.md, .csv (a row per point), -multipliers.csv, .png and -costs.png from a run folder; print
-    the finding.
+    """Write `out`.md, .csv (a row per point), -multipliers.csv, .png, -greedy.png and -costs.png from a run folder;
+    print the finding.
 
     Raises:
         InputError: a file of the run folder is missing or does not fit; SFT has no curve.
@@ -44,13 +45,14 @@ def write(run_folder: Path, out: Path, command: str) -> None:
         ".csv": points_csv(comparison.found).encode(),
         "-multipliers.csv": multipliers_csv(comparison).encode(),
         ".png": draw(comparison, title(comparison)),
+        "-greedy.png": draw(comparison, title(comparison, "greedy"), "greedy"),
     }
     if costs is not None:
         files["-costs.png"] = costs
     files[".md"] = page(comparison, out.name, command, costs is not None).encode()
     for suffix, data in files.items():
         write_atomic(out.with_name(out.name + suffix), data)
-    print(finding(comparison).replace("**", ""))
+    print("\n".join([finding(comparison), *at_zero(comparison)]).replace("**", ""))
 
 
 def page(c: Comparison, stem: str, command: str, with_costs: bool = True) -> str:
@@ -60,11 +62,12 @@ def page(c: Comparison, stem: str, command: str, with_costs: bool = True) -> str
         f"# Sample efficiency: {world(found)}",
         f"`{command}`",
         f"Hardware: {found.costs.get('hardware', 'not recorded')}. Seeds: {listed(found.seeds())}. Every point is "
-        f"evaluated on {found.problems:,} problems, {found.samples:g} samples each at T=1"
+        f"evaluated on {found.problems:,} problems, {found.samples:g} samples each at T=1 and one at T=0"
         f"{', the same problems for all points' if found.shared else ''}.",
-        finding(c),
+        "\n".join([finding(c), *at_zero(c)]),
         f"![test error against problems]({stem}.png)",
-        "## How many times more problems SFT needs",
+        *section(c, f"{stem}-greedy.png"),
+        "## How many times more problems SFT needs at T=1",
         "\n".join(_multiplier_table(c)),
         f"Brackets: {CONFIDENCE:.0%} intervals. The multiplier is read off the power law through SFT's "
         f"{len(curve.sizes)} sizes, between {curve.sizes[0]:,} and {curve.sizes[-1]:,} problems and never beyond "
@@ -85,7 +88,7 @@ def page(c: Comparison, stem: str, command: str, with_costs: bool = True) -> str
         "Share: of the right answers at T=1, those with a wrong step, by the world's checker. Probability: of wrong "
         "steps inside right answers of the start policy (of the same size, or of the arms' largest), under the start "
         "policy and under the trained one. "
-        "Intervals of these, of pass@k and of T=0 are over seeds alone.",
+        "Intervals of these are over seeds alone.",
         "## The control",
         _control(c),
         "## Where the multiplier is weak",
@@ -106,16 +109,16 @@ def page(c: Comparison, stem: str, command: str, with_costs: bool = True) -> str
     return "\n\n".join(b for b in blocks if b) + "\n"
 
 
-def title(c: Comparison) -> str:
-    """The finding in a line."""
+def title(c: Comparison, measure: str = "pass_at_1") -> str:
+    """The finding in a line; by other measures for the same arm and size."""
     best = c.headline()
     if best is None:
         return f"{c.main}: no seed in common with SFT"
-    reading = best.readings["power"]
+    reading = c.by[measure].at(best).readings["power"]
     many = f"{reading} as many" if reading.value else "fewer"
     if reading.low == np.inf:
         many = f"more than {reading.most:,.0f}x as many"
-    return f"{c.main} on {best.size:,} problems: for the same error SFT needs {many}"
+    return f"{c.main} on {best.size:,} problems: for the same error SFT needs {many} ({word(c, measure)})"
 
 
 def finding(c: Comparison) -> str:
@@ -127,7 +130,7 @@ def finding(c: Comparison) -> str:
         if parts:
             rounds = f" ({rows[0].rounds} rounds)" if rows[0].rounds > 1 else ""
             lines.append(
-                f"- **{arm}{rounds}: SFT needs this many times more problems for the same test error: "
+                f"- **{arm}{rounds}: SFT needs this many times more problems for the same test error at T=1: "
                 f"{'; '.join(parts)}** ({CONFIDENCE:.0%} interval over problems and {_seeds(rows)})."
             )
         for r in rows:
@@ -142,12 +145,12 @@ def finding(c: Comparison) -> str:
         missed = [r for r in rows if r not in reached]
         if reached:
             lines.append(
-                f"- Goal (lower end of the interval at {GOAL:g} or more): reached by `{arm}` on "
+                f"- Goal (lower end of the interval at {GOAL:g} or more, at T=1): reached by `{arm}` on "
                 f"{listed([r.size for r in reached])} problems."
             )
         if missed:
             ends = ", ".join(f"{r.readings['power'].word(r.readings['power'].low)} on {r.size:,}" for r in missed)
-            lines.append(f"- Goal missed by `{arm}`: the interval begins at {ends} problems.")
+            lines.append(f"- Goal missed by `{arm}` at T=1: the interval begins at {ends} problems.")
     return "\n".join(lines) or f"`{c.main}` shares no seed with SFT: there is nothing to compare."
 
 
@@ -178,35 +181,39 @@ def _pass(error: float, bounds: Sequence[float]) -> str:
 
 def _sft_table(c: Comparison) -> list[str]:
     found, curve = c.found, c.curve
-    floor = c.floor.at(np.array(curve.sizes, float))
+    power, floor = (fit.at(np.array(curve.sizes, float)) for fit in (c.by["pass_at_1"].fit, c.by["pass_at_1"].floor))
     lines = [
-        "| problems | pass@1 | power law | with a floor | T=0 | settings chosen (seeds) | at an edge of the grid |",
-        "|---:" * 5 + "|---|---:|",
+        "| problems | pass@1 | power law | with a floor | T=0 | settings chosen (seeds) | for pass@k | for T=0 "
+        "| at an edge of the grid: learning rate | epochs |",
+        "|---:" * 5 + "|---|---|---|---:|---:|",
     ]
     for i, size in enumerate(curve.sizes):
         chosen = [g for g in found.grid if g.chosen and g.size == size]
-        counts = Counter((g.learning_rate, g.epochs) for g in chosen)
-        words = ", ".join(f"lr {lr:g} x {e:g} epochs ({n})" for (lr, e), n in sorted(counts.items())) or "not recorded"
-        edges = sum(_at_edge(found, g) for g in chosen)
-        greedy = found.mean(SFT, size, "greedy")
+        own = [g for g in found.grid if g.size == size]
+        words = [_settings(g for g in own if getattr(g, by)) for by in ("chosen", "chosen_k", "chosen_greedy")]
+        edges = [
+            f"{sum(at_edge(found, g, setting) for g in chosen)} of {len(chosen)}" if chosen else "–"
+            for setting in ("learning_rate", "epochs")
+        ]
         lines.append(
-            f"| {size:,} | {_pass(float(curve.error[i]), interval(curve.drawn[:, i]))} | "
-            f"{1 - float(c.fit.at(size)):.3f} | {1 - float(floor[i]):.3f} | {number(greedy)} | {words} | "
-            f"{f'{edges} of {len(chosen)}' if chosen else '–'} |"
+            f"| {size:,} | {_pass(float(curve.error[i]), interval(curve.drawn[:, i]))} | {1 - power[i]:.3f} | "
+            f"{1 - floor[i]:.3f} | {between(found, SFT, size, 'greedy')} | {' | '.join([*words, *edges])} |"
         )
     return lines
 
 
-def _at_edge(found: Found, row: GridRow) -> bool:
-    """Whether a better learning rate may lie beyond those tried at this size; one or two have no inside."""
-    rates = {g.learning_rate for g in found.grid if g.size == row.size}
-    return row.learning_rate in (min(rates), max(rates))
+def _settings(chosen: Iterable[GridRow]) -> str:
+    counts = Counter((g.learning_rate, g.epochs) for g in chosen)
+    return ", ".join(f"lr {lr:g} x {e:g} epochs ({n})" for (lr, e), n in sorted(counts.items())) or "not recorded"
 
 
 def _sft_words(c: Comparison) -> str:
-    b, low, high = float(c.fit.b), *interval(c.fits.b)
-    text = f"Fit: error = {float(np.exp(c.fit.log_a)):.3f} N^-{b:.3f}, exponent [{low:.3f}, {high:.3f}]; with a floor: "
-    text += f"{float(np.exp(c.floor.log_a)):.3g} N^-{float(c.floor.b):.3f} + {float(c.floor.c):.3f}. "
+    text = ""
+    for name, sft in ((m, c.by[m]) for m in ("pass_at_1", "greedy")):
+        fit, floor, (low, high) = sft.fit, sft.floor, interval(sft.fits.b)
+        text += f"Fit at {word(c, name)}: error = {float(np.exp(fit.log_a)):.3g} N^-{float(fit.b):.3f}, exponent "
+        text += f"[{low:.3f}, {high:.3f}]; with a floor: {float(np.exp(floor.log_a)):.3g} N^-{float(floor.b):.3f} + "
+        text += f"{float(floor.c):.3f}. "
     if not c.found.grid:
         return text + "No grid of SFT is in the run folder (grid.csv): what it was allowed is in the bench file below."
     settings = {(g.learning_rate, g.epochs) for g in c.found.grid}
@@ -214,8 +221,8 @@ def _sft_words(c: Comparison) -> str:
     return text + (
         f"At every size and seed SFT was trained with up to {len(settings)} settings (learning rates "
         f"{listed([f'{r:g}' for r in rates])}; epochs {listed([f'{e:g}' for e in epochs])}) and got the one with the "
-        "best pass@1 on validation problems, which are no evaluation problems. The other arms have one setting each, "
-        "for all sizes and seeds."
+        "best pass@1 on validation problems, which are no evaluation problems (for pass@k and T=0: the best by these). "
+        "The other arms have one setting each, for all sizes and seeds."
     )
 
 
@@ -279,9 +286,8 @@ def _seconds_words(c: Comparison) -> str:
 
 def _spurious_table(c: Comparison) -> list[str]:
     found = c.found
-    k = next((p.cells["k"] for p in found.points if p.cells["k"]), "k")
     lines = [
-        f"| arm | problems | share | probability before | after | pass@{k} | T=0 |",
+        f"| arm | problems | share | probability before | after | pass@{found.k} | T=0 |",
         "|---" + "|---:" * 6 + "|",
     ]
     cells = [(SFT, n) for n in c.curve.sizes] + [
@@ -318,62 +324,15 @@ def _control(c: Comparison) -> str:
     return "\n".join(lines)
 
 
-def weak(c: Comparison) -> list[str]:
-    """What the figures say against the multiplier."""
-    found, b = c.found, float(c.fit.b)
-    lines = []
-    best = c.headline()
-    if b < 1e-3:
-        lines.append("The SFT curve does not fall: any gain at all reads as more than can be measured.")
-    else:
-        cut = 1 - GOAL**-b
-        lines.append(
-            f"The multiplier hangs on how fast the SFT curve falls: at N^-{b:.3f} an error {cut:.1%} smaller "
-            f"reads as {GOAL:g}x, one {1 - 2**-b:.1%} smaller as 2x."
-        )
-    if best is not None:
-        low, high = best.bounds
-        lines.append(f"The error of `{c.main}` on {best.size:,} problems is {best.error:.3f} [{low:.3f}, {high:.3f}].")
-        for r in [x for a in (c.main, *c.several) for x in c.of(a) if x.readings]:
-            ends = {k: r.readings[k].at_least for k in KINDS}
-            if len({e >= GOAL for e in ends.values()}) > 1:
-                words = ", ".join(f"{k} {r.readings[k].word(r.readings[k].low)}" for k in KINDS)
-                lines.append(
-                    f"`{r.arm}` on {r.size:,}: whether the goal is reached hangs on how the curve is read ({words})."
-                )
-            if r.readings["power"].value == np.inf and r.against_largest and r.against_largest[0] <= 0:
-                lines.append(
-                    f"`{r.arm}` on {r.size:,} lies below the fitted curve, but not below SFT's largest size itself."
-                )
-            censored = r.readings["power"].above
-            if 0.005 < censored < 0.995:
-                lines.append(f"`{r.arm}` on {r.size:,}: {censored:.0%} of the draws lie beyond SFT's largest size.")
-    step = np.diff(c.curve.error)
-    if (rises := int((step > 0).sum())) > 0:
-        lines.append(
-            f"SFT's measured error rises at {rises} of {len(step)} steps from size to size; the fit smooths that."
-        )
-    misfit = float(np.max(np.abs(c.curve.error - c.fit.at(np.array(c.curve.sizes, float))) / c.curve.deviation))
-    lines.append(f"The largest distance of a size from the power law is {misfit:.1f} of its standard deviations.")
-    if chosen := [g for g in found.grid if g.chosen]:
-        edges = sum(_at_edge(found, g) for g in chosen)
-        lines.append(f"SFT's best learning rate lies at an edge of its grid in {edges} of {len(chosen)} cases.")
-    if len(c.curve.sizes) < 6:
-        lines.append(f"The SFT curve has only {len(c.curve.sizes)} sizes.")
-    if len(c.curve.seeds) < 5:
-        many = f"{len(c.curve.seeds)} seed{'s' if len(c.curve.seeds) != 1 else ''}"
-        lines.append(f"Only {many}" + (": how much seeds differ is not known." if len(c.curve.seeds) == 1 else "."))
-    lines += incidents(found)
-    return [*lines, f"One world ({world(found)}) and one small model; the multiplier counts problems, not tokens."]
-
-
 def multipliers_csv(c: Comparison) -> str:
-    """A row per arm, size and kind of curve; inf: beyond SFT's largest size; 0: below its smallest."""
+    """A row per measure, arm, size and kind of curve; inf: beyond SFT's largest size; 0: below its smallest."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["arm", "size", "seeds", "curve", "multiplier", "low", "high", "least", "most", "share_above"])
-    for r in c.rows:
-        for kind, m in r.readings.items():
-            cells = [f"{x:.6g}" for x in (m.value, m.low, m.high, m.least, m.most, m.above)]
-            writer.writerow([r.arm, r.size, len(r.seeds), kind, *cells])
+    ends = ("multiplier", "low", "high", "least", "most", "share_above")
+    writer.writerow(["measure", "arm", "size", "seeds", "curve", *ends])
+    for measure, measured in c.by.items():
+        for r in measured.rows:
+            for kind, m in r.readings.items():
+                cells = [f"{x:.6g}" for x in (m.value, m.low, m.high, m.least, m.most, m.above)]
+                writer.writerow([measure, r.arm, r.size, len(r.seeds), kind, *cells])
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from negrl.bench.efficiency_stats import CONFIDENCE, LEAST, interval
-from negrl.bench.points_compare import Compared, Comparison
+from negrl.bench.points_compare import Compared, Comparison, Measured
 from negrl.bench.points_read import BASE, SFT, START, Found
 from negrl.progress import thousands
 from negrl.report.plots import BLUE, DPI, FAINT, INK, ORANGE, STYLE
@@ -47,39 +47,42 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def draw(comparison: Comparison, title: str) -> bytes:
+def draw(comparison: Comparison, title: str, measure: str = "pass_at_1") -> bytes:
     """Test error against problems, log-log: the SFT curve, the arms, and how far right of an arm the curve
     reaches the same error."""
+    read, least = comparison.by[measure], 0.5 / comparison.found.problems
+    words = {"pass_at_1": "pass@1 at T=1", "greedy": "pass@1 at T=0"}.get(measure, f"pass@{comparison.found.k}")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
         ax = figure.subplots()
-        _sft(ax, comparison)
-        _arms(ax, comparison)
         sizes = sorted({*comparison.curve.sizes, *(r.size for r in comparison.rows)})
         ax.set_xscale("log")
         ax.set_xlim(sizes[0] / 1.45, sizes[-1] * 1.45)
         ax.xaxis.set_major_locator(FixedLocator(sizes))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
-        _error_axis(ax)
-        ax.set_xlabel("problems (log; the arms of a size stand side by side)")
-        ax.set_ylabel("test error, 1 - pass@1 (log)", color=INK)
+        _error_axis(ax, read, least)
+        _sft(ax, read, least)
+        _arms(ax, comparison, read, least)
+        none = min(*read.curve.error, *(r.error for r in read.rows)) < least
+        note = f"; no error at all is drawn at {least:g}" if none else ""
+        ax.set_xlabel(f"problems (log; the arms of a size stand side by side{note})")
+        ax.set_ylabel(f"test error, 1 - {words} (log)", color=INK)
         ax.grid(True)
         ax.set_title(title, fontsize=11)
         figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8.5)
         return png(figure)
 
 
-def _sft(ax: Axes, comparison: Comparison) -> None:
-    curve = comparison.curve
+def _sft(ax: Axes, read: Measured, least: float) -> None:
+    curve = read.curve
     grid = np.geomspace(curve.sizes[0], curve.sizes[-1], 60)
-    low, high = np.quantile(comparison.fits.at(grid), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    low, high = np.quantile(read.fits.at(grid), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     ax.fill_between(grid, low, high, color="#DDE2E7", linewidth=0, alpha=0.8, zorder=1)
-    ax.plot(
-        grid, comparison.fit.at(grid), color=INK, linewidth=1.3, zorder=2, label=f"SFT, a N^-{comparison.fit.b:.2g}"
-    )
+    ax.plot(grid, read.fit.at(grid), color=INK, linewidth=1.3, zorder=2, label=f"SFT, a N^-{read.fit.b:.2g}")
     bounds = np.array([interval(curve.drawn[:, i]) for i in range(len(curve.sizes))])
-    _whiskers(ax, np.array(curve.sizes, float), curve.error, bounds, (INK, "o"), "SFT, best of its grid")
+    at = np.maximum(curve.error, least)
+    _whiskers(ax, np.array(curve.sizes, float), at, np.maximum(bounds, least), (INK, "o"), "SFT, best of its grid")
 
 
 def _whiskers(
@@ -92,7 +95,7 @@ def _whiskers(
                 elinewidth=1, capsize=2, label=label, zorder=4)  # fmt: skip
 
 
-def _arms(ax: Axes, comparison: Comparison) -> None:
+def _arms(ax: Axes, comparison: Comparison, read: Measured, least: float) -> None:
     ours = (comparison.main, *comparison.several)
     arms = [a for a in dict.fromkeys(r.arm for r in comparison.rows)]
     control = [r.arm for r in comparison.rows if r.control]
@@ -101,32 +104,32 @@ def _arms(ax: Axes, comparison: Comparison) -> None:
     order = sorted(arms, key=lambda a: (a in ours, a == comparison.main))
     shift = dict(zip(order, np.geomspace(0.74, 1.3, len(order)) if len(order) > 1 else [1.12], strict=True))
     for arm in arms:
-        rows = comparison.of(arm)
+        rows = read.of(arm)
         x = np.array([r.size * shift[arm] for r in rows])
         words = f"{arm} (start of all arms)" if arm == START else f"{arm} (shuffled labels)" if arm in control else arm
-        _whiskers(ax, x, np.array([r.error for r in rows]), np.array([r.bounds for r in rows]), styles[arm], words)
-    taken = [(float(np.log(n)), np.log(e * 0.97), np.log(e * 1.03)) for n, e in _curve_points(comparison)]
-    for row in comparison.rows:
-        taken.append((float(np.log(row.size * shift[row.arm])), *np.log(np.maximum(row.bounds, LEAST))))
+        errors, bounds = np.array([r.error for r in rows]), np.array([r.bounds for r in rows])
+        _whiskers(ax, x, np.maximum(errors, least), np.maximum(bounds, least), styles[arm], words)
+    # Where no label may stand: the fitted curve, at places close enough for none to slip between, and all points.
+    half = 0.025 * float(np.diff(np.log(ax.get_ylim()))[0])
+    grid = np.geomspace(read.curve.sizes[0], read.curve.sizes[-1], 200)
+    places = [*zip(grid, read.fit.at(grid), strict=True)]
+    places += zip(read.curve.sizes, np.maximum(read.curve.error, least), strict=True)
+    taken = [(float(np.log(n)), float(np.log(e)) - half, float(np.log(e)) + half) for n, e in places]
+    for row in read.rows:
+        taken.append((float(np.log(row.size * shift[row.arm])), *np.log(np.maximum(row.bounds, least))))
     for arm in ours:
-        for row in comparison.of(arm):
-            _arrow(ax, comparison, row, row.size * shift[arm], styles[arm][0], taken)
-
-
-def _curve_points(comparison: Comparison) -> list[tuple[float, float]]:
-    """Places of the fitted curve, close enough together for no label to slip between."""
-    grid = np.geomspace(comparison.curve.sizes[0], comparison.curve.sizes[-1], 200)
-    return list(zip(grid.tolist(), comparison.fit.at(grid).tolist(), strict=True))
+        for row in read.of(arm):
+            _arrow(ax, read.curve.sizes, row, row.size * shift[arm], styles[arm][0], taken)
 
 
 def _arrow(
-    ax: Axes, comparison: Comparison, row: Compared, x: float, colour: str, taken: list[tuple[float, float, float]]
+    ax: Axes, sizes: list[int], row: Compared, x: float, colour: str, taken: list[tuple[float, float, float]]
 ) -> None:
     """From the arm's point along its error to where SFT gets there, or past its largest size. The label takes the
     first place along it where it covers nothing of `taken`: uprights (log x, log low, log high)."""
     if "power" not in row.readings or row.readings["power"].value <= 1 or row.error <= LEAST:
         return
-    reading, sizes = row.readings["power"], comparison.curve.sizes
+    reading = row.readings["power"]
     beyond = reading.value == np.inf
     end = sizes[-1] * 1.3 if beyond else max(reading.value * row.size, x * 1.2)
     ax.annotate("", xy=(end, row.error), xytext=(x * 1.06, row.error), zorder=3,
@@ -134,7 +137,7 @@ def _arrow(
                             "linewidth": 1.2})  # fmt: skip
     text = f"{row.size:,}: {reading}"
     width = 0.0085 * len(text) * float(np.log(sizes[-1] / sizes[0]) + 0.8)  # of bold 8.5 points, in log x
-    height = 0.045
+    height = 0.0375 * float(np.diff(np.log(ax.get_ylim()))[0])
 
     def free(at: float, up: bool) -> bool:
         bottom = np.log(row.error) + (0 if up else -height)
@@ -146,16 +149,23 @@ def _arrow(
     at, up = found[0] if found else (np.log(x) + 0.12, True)
     middle = np.log(row.error) + (height / 2 if up else -height / 2)
     taken += [(at + width * i / 9, middle - height / 2, middle + height / 2) for i in range(10)]
-    ax.text(float(np.exp(at)), row.error, text, color=colour, fontsize=8.5, fontweight="bold",
-            va="bottom" if up else "top", ha="left", path_effects=_HALO, zorder=6)  # fmt: skip
+    ax.annotate(text, (float(np.exp(at)), row.error), xytext=(0, 1.5 if up else -1.5), textcoords="offset points",
+                color=colour, fontsize=8.5, fontweight="bold", va="bottom" if up else "top", ha="left",
+                path_effects=_HALO, zorder=6)  # fmt: skip
 
 
-def _error_axis(ax: Axes) -> None:
-    """Logarithmic, with four to nine round numbers: a power of ten alone would often be none."""
+def _error_axis(ax: Axes, read: Measured, least: float) -> None:
+    """Logarithmic, as wide as the points and their intervals, with four to nine round numbers: a power of ten alone
+    would often be none."""
     ax.set_yscale("log")
-    low, high = ax.get_ylim()
+    ends = [interval(read.curve.drawn[:, i]) for i in range(len(read.curve.sizes))] + [r.bounds for r in read.rows]
+    low, high = np.log(np.clip([min(e[0] for e in ends), max(e[1] for e in ends)], least, 1.0))
+    low, high = np.exp([low - 0.05 * (high - low), high + 0.05 * (high - low)])
+    ax.set_ylim(low, high)
     step = next((s for s in (0.01, 0.02, 0.05, 0.1) if (high - low) / s < 9), 0.2)
     ticks = np.arange(1, int(1 / step) + 1) * step
+    if high > 6 * low:
+        ticks = np.outer(10.0 ** np.arange(-4, 1), [1, 2, 5]).ravel()
     ax.yaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)].tolist()))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.2g}"))
     ax.yaxis.set_minor_locator(NullLocator())
@@ -170,11 +180,10 @@ def draw_costs(comparison: Comparison, title: str) -> bytes | None:
     found = comparison.found
     arms = list(dict.fromkeys([SFT, *(r.arm for r in comparison.rows)]))
     styles = looks(arms, comparison.main, comparison.several, [r.arm for r in comparison.rows if r.control])
-    k = next((p.cells["k"] for p in found.points if p.cells["k"]), "k")
     panels = [
         ("pass_at_1", "generated_tokens", "pass@1 against generated tokens", "samples and labels, a run (log)"),
         ("pass_at_1", "seconds", "pass@1 against seconds", "sampling to training, without the start policy's (log)"),
-        ("pass_at_k", "size", f"pass@{k}", "problems (log)"),
+        ("pass_at_k", "size", f"pass@{found.k}", "problems (log)"),
         ("greedy", "size", "pass@1 at T=0", "problems (log)"),
         ("spurious_share", "size", "wrong step inside right answers", "problems (log)"),
         ("mass", "size", "probability of wrong steps, after / before", "problems (log)"),
@@ -231,10 +240,6 @@ def _line(found: Found, arm: str, x: str, y: str) -> np.ndarray:
         if y == "mass":
             before, after = (found.mean(arm, size, f"mass_{when}") for when in ("before", "after"))
             value, bounds = (after / before if before > 0 else np.nan), (np.nan, np.nan)
-        elif y == "pass_at_1":
-            error, drawn = found.sample.cell(arm, size, [p.seed for p in found.cell(arm, size)])
-            low, high = interval(drawn)
-            value, bounds = 1 - error, (1 - high, 1 - low)
         else:
             value, bounds = found.mean(arm, size, y), found.bounds(arm, size, y)
         if at > 0 and value == value:

@@ -3,7 +3,7 @@
 base            the base model of a seed
 start           SFT on `size` problems with the recipe's own settings: where every arm begins
 grid            one SFT training of the rival's grid, measured on the validation problems
-sft             the grid's winner at a size, measured on the held-out problems
+sft             the grid's winner at a size, measured on the held-out problems (pass@k and T=0: the winners there)
 arm             a method at a size
 """
 
@@ -22,7 +22,7 @@ from negrl.store import fingerprint
 from negrl.trainers.methods import METHODS
 
 Kind = Literal["base", "start", "grid", "sft", "arm"]
-VERSION = 1
+VERSION = 2
 """Raised when what a point measures changes: then points are measured again (their stages are kept)."""
 
 
@@ -50,10 +50,12 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a point takes from points before it: samples per problem (arms that are made equal in tokens), the
-    grid's winner, and a remark for its row."""
+    grid's winners by pass@1, by pass@k and by greedy answers, and a remark for its row."""
 
     n: int | None = None
     choice: tuple[float, int] | None = None
+    k_choice: tuple[float, int] | None = None
+    greedy_choice: tuple[float, int] | None = None
     note: str = ""
 
 
@@ -101,9 +103,18 @@ def given(bench: Bench, point: Point) -> Given:
     """What the finished points before this one say."""
     if point.kind == "sft":
         tried = [(stored(bench, p), p) for p in _grid(bench, point.size, point.seed)]
-        winner = max(tried, key=lambda t: t[0]["row"]["validation_pass_at_1"])[1]  # the first of equals
-        seconds = sum(record["row"]["train_seconds"] for record, _ in tried)
-        return Given(choice=winner.choice, note=f"best of {len(tried)} trainings, which took {seconds:.0f} s together")
+        rows = [(record["row"], p.choice) for record, p in tried]
+        winner = max(rows, key=lambda t: t[0]["validation_pass_at_1"])[1]  # the first of equals
+        many, greedy = (
+            max(rows, key=lambda t: (t[0][f"validation_{name}"], t[0]["validation_pass_at_1"]))[1]
+            for name in ("pass_at_k", "greedy")
+        )
+        seconds = sum(row["train_seconds"] for row, _ in rows)
+        note = f"best of {len(tried)} trainings, which took {seconds:.0f} s together"
+        for what, other in (("pass@k", many), ("T=0", greedy)):
+            if other is not None and other != winner:
+                note += f"; {what}: of the best there, lr {other[0]:g} x {other[1]} epochs"
+        return Given(choice=winner, k_choice=many, greedy_choice=greedy, note=note)
     if point.kind != "arm":
         return Given()
     arm = bench.plan.live[point.arm]
@@ -180,7 +191,7 @@ def key_of(bench: Bench, point: Point, given: Given) -> str:
     if point.kind == "grid" and bench.plan.sft is not None:
         extra = [bench.plan.largest, bench.plan.sft.validation]
     if point.kind == "sft":
-        extra.append(judged_by(bench, point.size))
+        extra += [judged_by(bench, point.size), given.k_choice, given.greedy_choice]
     return fingerprint("point", VERSION, point.kind, recipe, extra)
 
 

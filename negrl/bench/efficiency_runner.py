@@ -3,7 +3,8 @@
 runs/<name>/points/       one JSON, log and recipe a point
 runs/<name>/bench.yaml    the bench file as it was read, overrides applied
 runs/<name>/points.csv    one row a point (`COLUMNS`); empty where a column has no meaning for it
-runs/<name>/problems.parquet   arm, size, seed, problem_id, n, correct: the held-out samples behind pass_at_1
+runs/<name>/problems.parquet   arm, size, seed, problem_id, n, correct: the held-out samples behind pass_at_1;
+                          greedy: whether the one answer at T=0 is right (1 or 0); correct_k: behind pass_at_k
 runs/<name>/grid.csv      the trainings that sft's settings were chosen from, on validation problems
 
 A finished point is kept, so a bench that was killed goes on where it was; one that fails does not stop the others.
@@ -31,7 +32,10 @@ COLUMNS = (
     "mass_before", "mass_after", "generated_tokens", "label_tokens", "train_seconds", "seconds", "samples_n",
     "learning_rate", "epochs", "guard", "note",
 )  # fmt: skip
-GRID_COLUMNS = ("size", "seed", "learning_rate", "epochs", "validation_pass_at_1", "chosen")
+GRID_COLUMNS = (
+    "size", "seed", "learning_rate", "epochs", "validation_pass_at_1", "validation_pass_at_k", "validation_greedy",
+    "chosen", "chosen_k", "chosen_greedy",
+)  # fmt: skip
 POINTS_PER_WORKER = 50
 """Then a fresh process takes over: nothing that libraries pile up lasts."""
 
@@ -137,27 +141,29 @@ def write_tables(bench: Bench, done: list[Point]) -> None:
     rows = [record["row"] for point, record in records.items() if point.kind != "grid"]
     write_atomic(bench.folder / "points.csv", _csv(COLUMNS, rows))
     counted = [
-        {"arm": p.arm, "size": p.size, "seed": p.seed, "problem_id": problem, "n": n, "correct": right}
+        {"arm": p.arm, "size": p.size, "seed": p.seed, "problem_id": problem}
+        | dict(zip(("n", "correct", "greedy", "correct_k"), counts, strict=True))
         for p, record in records.items()
-        for problem, (n, right) in record["problems"].items()
+        for problem, counts in record["problems"].items()
     ]
     text, number = pa.string(), pa.int64()
     schema = pa.schema(
-        [("arm", text), ("size", number), ("seed", number), ("problem_id", text), ("n", number), ("correct", number)]
+        [("arm", text), ("size", number), ("seed", number), ("problem_id", text)]
+        + [(name, number) for name in ("n", "correct", "greedy", "correct_k")]
     )
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(counted, schema=schema), buffer, compression="zstd")
     write_atomic(bench.folder / "problems.parquet", buffer.getvalue())
     if bench.plan.sft is None:
         return
-    winners = {
-        (p.size, p.seed, record["row"]["learning_rate"], int(record["row"]["epochs"]))
-        for p, record in records.items()
-        if p.kind == "sft"
-    }
-    grid = [record["row"] for point, record in records.items() if point.kind == "grid"]
-    chosen = [{**r, "chosen": (r["size"], r["seed"], r["learning_rate"], r["epochs"]) in winners} for r in grid]
-    write_atomic(bench.folder / "grid.csv", _csv(GRID_COLUMNS, chosen))
+    winners = {(p.size, p.seed): given(bench, p) for p in order if p.kind == "sft"}
+    grid = []
+    for point in (p for p in order if p.kind == "grid"):
+        won = winners.get((point.size, point.seed))
+        choices = ("choice", "k_choice", "greedy_choice")
+        chosen = [won is not None and getattr(won, choice) == point.choice for choice in choices]
+        grid.append(records[point]["row"] | dict(zip(GRID_COLUMNS[-3:], chosen, strict=True)))
+    write_atomic(bench.folder / "grid.csv", _csv(GRID_COLUMNS, grid))
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:

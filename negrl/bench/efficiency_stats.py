@@ -222,6 +222,13 @@ class Reading:
         """What the interval's lower end vouches for."""
         return self.most if self.low == np.inf else self.low
 
+    @property
+    def side(self) -> int:
+        """1: the whole interval lies above a ratio of 1; -1: below; 0: neither."""
+        above = self.low > 1 and self.at_least >= 1
+        below = self.high < 1 and (self.least if self.high == 0 else self.high) <= 1
+        return int(above) - int(below)
+
     def word(self, x: float) -> str:
         """ "12", "0.8", "> 32", "< 0.25"."""
         if x in (np.inf, 0.0):

@@ -12,6 +12,8 @@ import math
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from negrl.preflight import Checked
 
 Pair = tuple[list[int], list[int]]
+Judged = dict[str, list[int]]
+"""problem_id -> [samples, right ones, 1 if the greedy answer is right, right ones for pass@k]."""
 
 
 def prepare(threads: int, log: str) -> None:
@@ -90,7 +94,7 @@ def _measure(bench: Bench, point: Point, given: Given, key: str, watch: Stopwatc
     write_atomic(Path(recipe.output_dir) / "recipe.yaml", text.encode())
     checked = preflight(recipe)
     frame = TimedFrame(recipe, reporter)
-    problems: dict[str, list[int]] = {}
+    problems: Judged = {}
     try:
         base, _ = learn.base(frame, checked)
         if point.kind == "grid":
@@ -119,9 +123,12 @@ def _grid(bench: Bench, point: Point, frame: Frame, checked: Checked, base: Poli
     policy, trained = learn.start(frame, checked, base)
     assert trained is not None and point.choice is not None
     judged = learn.evaluate(frame, checked, policy, "validate")
+    greedy = _greedy(frame, checked, policy)
     return {
         "size": point.size, "seed": point.seed, "learning_rate": point.choice[0], "epochs": point.choice[1],
-        "validation_pass_at_1": judged.info["summary"]["pass_at_1"], "train_seconds": seconds_of(trained),
+        "validation_pass_at_1": judged.info["summary"]["pass_at_1"],
+        "validation_pass_at_k": _at_k(_counts(judged))[0],
+        "validation_greedy": greedy.info["summary"]["pass_at_1"], "train_seconds": seconds_of(trained),
     }  # fmt: skip
 
 
@@ -145,14 +152,19 @@ def validation(bench: Bench, recipe: Recipe) -> list[Any]:
 
 def _reference(
     bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked, base: Policy
-) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """The base model, the start policy, or the grid's winner."""
+) -> tuple[dict[str, Any], Judged]:
+    """The base model, the start policy, or the grid's winner (pass@k and greedy answers: of the winners there)."""
     from negrl.pipeline import learn
 
     policy, trained = (base, None) if point.kind == "base" else learn.start(frame, checked, base)
-    judged = learn.evaluate(frame, checked, policy, f"{point.arm} · evaluate")
-    greedy = _greedy(frame, checked, policy)
-    row, problems = _judged(point, judged, greedy)
+    judged = many = learn.evaluate(frame, checked, policy, f"{point.arm} · evaluate")
+    if given.k_choice is not None:
+        with _recipe(frame, recipe_of(bench, point, Given(choice=given.k_choice))):
+            many = learn.evaluate(frame, checked, learn.start(frame, checked, base)[0], "pass@k · evaluate")
+    with _recipe(frame, recipe_of(bench, point, Given(choice=given.greedy_choice or given.choice))):
+        answering = policy if trained is None else learn.start(frame, checked, base)[0]
+        greedy = _greedy(frame, checked, answering)
+    row, problems = _judged(point, judged, greedy, many)
     row["note"] = given.note
     section = frame.recipe.policy.start
     if trained is not None and section is not None:
@@ -162,25 +174,20 @@ def _reference(
     return row, problems
 
 
-def _arm(
-    bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked
-) -> tuple[dict[str, Any], dict[str, list[int]]]:
+def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked) -> tuple[dict[str, Any], Judged]:
     """A method at a size: the recipe's stages in order, all of its rounds."""
     from negrl import pipeline
-    from negrl.bench.efficiency_frame import online_tokens, seconds_of
+    from negrl.bench.efficiency_frame import seconds_of
     from negrl.pipeline.finish import gather
-    from negrl.pipeline.learn import log_history
 
     record = pipeline._run(frame, checked)
     arm = record.arms[0]
     assert arm.evaluation is not None
     cost = gather(frame, record, with_traces=False).arms[0]
-    row, problems = _judged(point, arm.evaluation, _greedy(frame, checked, arm.policy))
+    row, problems = _judged(point, arm.evaluation, _greedy(frame, checked, arm.policy), arm.evaluation)
     row |= _trained(arm.trainings, arm.section) | {"note": given.note}
     row |= {"generated_tokens": cost.generated_tokens, "label_tokens": cost.label_tokens}
     row["seconds"] = round(sum({done.key: seconds_of(done) for done in _paid(arm)}.values()), 3)
-    if METHODS[arm.section.method].online:
-        row["generated_tokens"] = sum(online_tokens(log_history(done)) for done in arm.trainings)
     if METHODS[arm.section.method].reads_traces:
         row["samples_n"] = frame.recipe.sample.n
     _mass(bench, point, frame, row, arm.policy)
@@ -197,30 +204,31 @@ def _paid(arm: ArmRun) -> list[Done]:
 
 
 def _greedy(frame: Frame, checked: Checked, policy: Policy) -> Done:
-    """The held-out problems once more, one greedy answer each."""
+    """The problems of `checked` once more, one greedy answer each."""
     from negrl.pipeline import learn
 
     assert frame.recipe.evaluate is not None
     section = frame.recipe.evaluate.model_copy(update={"temperature": 0.0, "n": 1})
-    usual, frame.recipe = frame.recipe, frame.recipe.model_copy(update={"evaluate": section})
-    try:
+    with _recipe(frame, frame.recipe.model_copy(update={"evaluate": section})):
         return learn.evaluate(frame, checked, policy, "greedy")
+
+
+@contextmanager
+def _recipe(frame: Frame, recipe: Recipe) -> Iterator[None]:
+    """Another recipe for a while."""
+    usual, frame.recipe = frame.recipe, recipe
+    try:
+        yield
     finally:
         frame.recipe = usual
 
 
-def _judged(point: Point, judged: Done, greedy: Done) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """What an evaluation says, as columns of points.csv and as problem_id -> [samples, right ones]."""
-    from negrl.evaluate.metrics import pass_at_k
-
-    summary = judged.info["summary"]
-    found: dict[str, list[int]] = {}
-    for trace in judged.stage.iterate("traces", Trace):
-        counts = found.setdefault(trace.problem_id, [0, 0])
-        counts[0] += 1
-        counts[1] += trace.verdict == CORRECT
-    k = min(n for n, _ in found.values())
-    at_k = math.fsum(pass_at_k(n, c, k) for n, c in found.values()) / len(found)
+def _judged(point: Point, judged: Done, greedy: Done, many: Done) -> tuple[dict[str, Any], Judged]:
+    """What evaluations of the same problems say, for pass@1, at T=0 and for pass@k, as columns of points.csv and by
+    problem."""
+    summary, right, right_k = judged.info["summary"], _counts(greedy), _counts(many)
+    found = {problem: [*counts, right[problem][1], right_k[problem][1]] for problem, counts in _counts(judged).items()}
+    at_k, k = _at_k(right_k)
     row = {
         "arm": point.arm, "method": "", "rounds": 0, "size": point.size, "seed": point.seed,
         "pass_at_1": summary["pass_at_1"], "pass_at_k": at_k, "k": k,
@@ -228,6 +236,24 @@ def _judged(point: Point, judged: Done, greedy: Done) -> tuple[dict[str, Any], d
         "generated_tokens": 0, "label_tokens": 0, "train_seconds": 0.0, "seconds": 0.0,
     }  # fmt: skip
     return row, found
+
+
+def _counts(judged: Done) -> Judged:
+    """problem_id -> [samples, right ones] of an evaluation."""
+    found: Judged = {}
+    for trace in judged.stage.iterate("traces", Trace):
+        counts = found.setdefault(trace.problem_id, [0, 0])
+        counts[0] += 1
+        counts[1] += trace.verdict == CORRECT
+    return found
+
+
+def _at_k(counts: Judged) -> tuple[float, int]:
+    """pass@k and its k, the fewest samples of a problem."""
+    from negrl.evaluate.metrics import pass_at_k
+
+    k = min(n for n, _ in counts.values())
+    return math.fsum(pass_at_k(n, c, k) for n, c in counts.values()) / len(counts), k
 
 
 def _trained(trainings: list[Done], section: TrainSection) -> dict[str, Any]:
@@ -259,8 +285,7 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
     start = next(p for p in points(bench) if (p.kind, p.size, p.seed) == ("start", size, point.seed))
     recipe = recipe_of(bench, start)
     checked = preflight(recipe)
-    usual, frame.recipe = frame.recipe, recipe
-    try:
+    with _recipe(frame, recipe):
         base, _ = learn.base(frame, checked)
         begin, _ = learn.start(frame, checked, base)
         judged = learn.evaluate(frame, checked, begin, "start · evaluate")
@@ -273,8 +298,6 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
         for column, who in (("mass_before", begin), ("mass_after", policy)):
             scored = frame.engine(who).score(pairs)
             row[column] = math.fsum(math.exp(math.fsum(step)) for step in scored) / len(pairs)
-    finally:
-        frame.recipe = usual
     if size != point.size:
         row["note"] = "; ".join(filter(None, [row["note"], f"mass: on the steps of the start policy of size {size}"]))
 

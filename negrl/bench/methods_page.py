@@ -156,8 +156,8 @@ def page(found: Found, tables: dict[int, list[Row]], images: dict[int, str], ste
                 out += [f"### {_rounds(rounds)}", _table(found, block[::-1]), _tokens(block)]
     notes = incidents(found)
     out += [
-        f"Brackets: {CONFIDENCE:.0%} intervals; of pass@1 at T=1 over problems and seeds (bootstrap; the seeds' part "
-        "widened to Student's t), of the rest over seeds alone. *Over its start*: pass@1 minus that of the start "
+        f"Brackets: {CONFIDENCE:.0%} intervals; of pass@1 and pass@k over problems and seeds (bootstrap; the seeds' "
+        "part widened to Student's t), of the rest over seeds alone. *Over its start*: pass@1 minus that of the start "
         "policy of the same seeds, paired. *Wrong steps*: of the right answers, those with a wrong step, by the "
         "world's checker. *Their probability*: of wrong steps inside right answers of the start policy, after "
         "training over before. Tokens: samples and labelling rollouts of all rounds.",
@@ -172,9 +172,8 @@ def page(found: Found, tables: dict[int, list[Row]], images: dict[int, str], ste
 
 
 def _table(found: Found, table: list[Row]) -> str:
-    k = next((p.cells["k"] for p in found.points if p.cells["k"]), "k")
-    heads = ["arm", "seeds", "pass@1, T=1", "over its start", "T=0", f"pass@{k}", "wrong steps", "their probability",
-             "tokens", "samples a problem", "seconds", "learning rate"]  # fmt: skip
+    heads = ["arm", "seeds", "pass@1, T=1", "over its start", "T=0", f"pass@{found.k}", "wrong steps",
+             "their probability", "tokens", "samples a problem", "seconds", "learning rate"]  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
     for r in table:
         before, after = (found.mean(r.arm, r.size, f"mass_{when}") for when in ("before", "after"))

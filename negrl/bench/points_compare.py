@@ -18,7 +18,7 @@ from negrl.bench.efficiency_stats import (
     interval,
     multiplier,
 )
-from negrl.bench.points_read import BASE, SFT, START, Found
+from negrl.bench.points_read import BASE, MEASURES, SFT, START, Found
 from negrl.errors import InputError
 
 GOAL = 8.0
@@ -51,6 +51,24 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """SFT's curve and every arm held against it, by one measure."""
+
+    curve: Curve
+    fit: Fit
+    fits: Fit
+    floor: Fit
+    rows: list[Compared]
+
+    def of(self, arm: str) -> list[Compared]:
+        return [r for r in self.rows if r.arm == arm]
+
+    def at(self, row: Compared) -> Compared:
+        """The row of the same arm and size."""
+        return next(r for r in self.rows if (r.arm, r.size) == (row.arm, row.size))
+
+
+@dataclass(frozen=True)
 class Rival:
     """Another arm at the main arm's size: its tokens over the main arm's, its error minus the main arm's."""
 
@@ -67,20 +85,25 @@ class Rival:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`several`: arms of the main arm's method with more rounds."""
+    """`by`: by measure; all that is asked for without one is of pass@1 at T=1. `several`: arms of the main arm's
+    method with more rounds."""
 
     found: Found
-    curve: Curve
-    fit: Fit
-    fits: Fit
-    floor: Fit
-    rows: list[Compared]
+    by: dict[str, Measured]
     main: str
     several: list[str]
     rivals: list[Rival]
 
+    @property
+    def curve(self) -> Curve:
+        return self.by["pass_at_1"].curve
+
+    @property
+    def rows(self) -> list[Compared]:
+        return self.by["pass_at_1"].rows
+
     def of(self, arm: str) -> list[Compared]:
-        return [r for r in self.rows if r.arm == arm]
+        return self.by["pass_at_1"].of(arm)
 
     def headline(self) -> Compared | None:
         """The main arm at the size where its interval vouches for most; of equals, the largest size."""
@@ -97,7 +120,7 @@ def compare(found: Found) -> Comparison:
     sizes = [n for n in found.sizes(SFT) if n > 0]
     shared = sorted(set.intersection(*(set(found.sample.seeds(SFT, n)) for n in sizes))) if sizes else []
     try:
-        curve = curve_of(found.sample, shared)
+        curves = {name: curve_of(found.by[name], shared) for name in MEASURES if found.k > 1 or name != "pass_at_k"}
     except ValueError:
         raise InputError(
             f"points.csv: the arm {SFT!r} needs two sizes or more that share a seed; it has {sizes or 'no'} sizes and "
@@ -106,9 +129,8 @@ def compare(found: Found) -> Comparison:
     arms = [a for a in found.arms() if a not in (SFT, BASE) and any(n > 0 for n in found.sizes(a))]
     if not [a for a in arms if a != START]:
         raise InputError("points.csv: there is no arm to hold against SFT")
-    rows = [_row(found, curve, arm, size) for arm in arms for size in found.sizes(arm) if size > 0]
-    (fit, fits), (floor, _) = curve.shapes("power"), curve.shapes("floor")
-    assert isinstance(fit, Fit) and isinstance(fits, Fit) and isinstance(floor, Fit)
+    by = {name: _measured(found, name, curve, arms) for name, curve in curves.items()}
+    rows = by["pass_at_1"].rows
     main = _main(found, rows)
     method = next(p.method for p in found.points if p.arm == main)
     several = [
@@ -116,7 +138,14 @@ def compare(found: Found) -> Comparison:
         and any(p.arm == a and p.method == method and p.rounds > 1 for p in found.points)
     ]  # fmt: skip
     rivals = [r for name in (main, *several) for r in _rivals(found, rows, name, {main, *several})]
-    return Comparison(found, curve, fit, fits, floor, rows, main, several, rivals)
+    return Comparison(found, by, main, several, rivals)
+
+
+def _measured(found: Found, measure: str, curve: Curve, arms: list[str]) -> Measured:
+    rows = [_row(found, measure, curve, arm, size) for arm in arms for size in found.sizes(arm) if size > 0]
+    (fit, fits), (floor, _) = curve.shapes("power"), curve.shapes("floor")
+    assert isinstance(fit, Fit) and isinstance(fits, Fit) and isinstance(floor, Fit)
+    return Measured(curve, fit, fits, floor, rows)
 
 
 def _main(found: Found, rows: list[Compared]) -> str:
@@ -127,16 +156,16 @@ def _main(found: Found, rows: list[Compared]) -> str:
     return named[0] if named else min(real, key=lambda r: r.error).arm
 
 
-def _row(found: Found, curve: Curve, arm: str, size: int) -> Compared:
-    cell = found.cell(arm, size)
-    error, drawn = found.sample.cell(arm, size, [p.seed for p in cell])
+def _row(found: Found, measure: str, curve: Curve, arm: str, size: int) -> Compared:
+    cell, sample = found.cell(arm, size), found.by[measure]
+    error, drawn = sample.cell(arm, size, [p.seed for p in cell])
     own, start = found.mean(arm, size, "seconds"), found.mean(START, size, "seconds")
     seconds = own + (start if start == start and arm != START else 0.0)
     seeds = [p.seed for p in cell if p.seed in curve.seeds]
     readings, beaten, largest, ratio = {}, None, None, None
     if seeds:
-        sft = curve if seeds == curve.seeds else curve_of(found.sample, seeds)  # paired: the same seeds
-        paired = found.sample.cell(arm, size, seeds)
+        sft = curve if seeds == curve.seeds else curve_of(sample, seeds)  # paired: the same seeds
+        paired = sample.cell(arm, size, seeds)
         readings = {kind: multiplier(sft, *paired, size, kind) for kind in KINDS}
         beaten = beaten_up_to(sft, *paired)
         largest = difference((float(sft.error[-1]), sft.drawn[:, -1]), paired)

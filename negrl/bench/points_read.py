@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from negrl.bench.efficiency_stats import Sample, resample, seed_interval
+from negrl.bench.efficiency_stats import Sample, interval, resample, seed_interval
 from negrl.errors import InputError, nearest
 
 WORDS = ("arm", "method", "guard", "note")
@@ -24,10 +24,15 @@ NUMBERS = (
     "generated_tokens", "label_tokens", "train_seconds", "seconds", "samples_n", "learning_rate", "epochs",
 )  # fmt: skip
 COLUMNS = ("arm", "method", *NUMBERS, "guard", "note")
-GRID = ("size", "seed", "learning_rate", "epochs", "validation_pass_at_1", "chosen")
+GRID = (
+    "size", "seed", "learning_rate", "epochs", "validation_pass_at_1", "validation_pass_at_k", "validation_greedy",
+    "chosen", "chosen_k", "chosen_greedy",
+)  # fmt: skip
 SFT, START, BASE, CONTROL = "sft", "start", "base", "control"
+MEASURES = ("pass_at_1", "pass_at_k", "greedy")
+"""What problems.parquet has per problem: the share of right samples at T=1, pass@k, the answer at T=0."""
 _ROUNDED = 2e-3
-"""points.csv and problems.parquet may differ by this much in pass@1."""
+"""points.csv and problems.parquet may differ by this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +55,30 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class GridRow:
+    """A training of SFT's grid. `chosen`: the best on the validation problems by pass@1 at T=1; `chosen_k`: by
+    pass@k; `chosen_greedy`: at T=0."""
+
     size: int
     seed: int
     learning_rate: float
     epochs: float
     validation: float
+    validation_k: float
+    validation_greedy: float
     chosen: bool
+    chosen_k: bool
+    chosen_greedy: bool
 
 
 @dataclass
 class Found:
-    """A whole run folder. `fell`: points without a pass@1. `samples`: of the T=1 evaluation, per problem."""
+    """A whole run folder. `fell`: points without a pass@1. `by`: the points' errors by measure; the problems are
+    drawn alike for all. `samples`: of the T=1 evaluation, per problem; `k`: of pass@k."""
 
     points: list[Point]
     fell: list[Point]
-    sample: Sample
+    by: dict[str, Sample]
+    k: int
     problems: int
     shared: bool
     samples: float
@@ -76,6 +90,11 @@ class Found:
     def __post_init__(self) -> None:
         for point in self.points:
             self._at.setdefault((point.arm, point.size), []).append(point)
+
+    @property
+    def sample(self) -> Sample:
+        """Of pass@1 at T=1."""
+        return self.by["pass_at_1"]
 
     def cell(self, arm: str, size: int) -> list[Point]:
         """The points of an arm at a size, one per seed, by seed; none where it was not measured."""
@@ -97,7 +116,11 @@ class Found:
         return [x for p in self.cell(arm, size) if (x := p.number[column]) == x]
 
     def bounds(self, arm: str, size: int, column: str) -> tuple[float, float]:
-        """95% interval of the mean over seeds; NaN for fewer than two."""
+        """95% interval of the mean: of MEASURES over problems and seeds, of the rest over seeds; NaN for fewer than
+        two of these."""
+        if column in self.by:
+            low, high = interval(self.by[column].cell(arm, size, [p.seed for p in self.cell(arm, size)])[1])
+            return 1 - high, 1 - low
         return seed_interval(self.numbers(arm, size, column))
 
     def seeds(self) -> list[int]:
@@ -126,14 +149,14 @@ def read(folder: Path, draws: int = 2000) -> Found:
     keys = [(p.arm, p.size, p.seed) for p in points]
     if double := next((k for i, k in enumerate(keys) if k in keys[:i]), None):
         raise InputError(f"{folder / 'points.csv'}: two rows for arm {double[0]!r}, size {double[1]}, seed {double[2]}")
-    rates, samples = _rates(folder / "problems.parquet", points)
-    seen = [frozenset(np.flatnonzero(~np.isnan(r)).tolist()) for r in rates]
+    rates, k, samples = _rates(folder / "problems.parquet", points)
+    seen = [frozenset(np.flatnonzero(~np.isnan(r)).tolist()) for r in rates["pass_at_1"]]
     grid = folder / "grid.csv"
     return Found(
-        points=points, fell=fell, sample=resample(keys, rates, draws), problems=round(np.mean([len(s) for s in seen])),
-        shared=len(set(seen)) == 1, samples=samples, costs=_json(folder / "costs.json"),
+        points=points, fell=fell, by={name: resample(keys, rate, draws) for name, rate in rates.items()}, k=k,
+        problems=round(np.mean([len(s) for s in seen])), shared=len(set(seen)) == 1, samples=samples,
         grid=[_grid(grid, i, row) for i, row in _table(grid, GRID)] if grid.is_file() else [],
-        bench=_yaml(folder / "bench.yaml"),
+        costs=_json(folder / "costs.json"), bench=_yaml(folder / "bench.yaml"),
     )  # fmt: skip
 
 
@@ -178,12 +201,14 @@ def _point(path: Path, line: int, row: dict[str, str]) -> Point:
 
 def _grid(path: Path, line: int, row: dict[str, str]) -> GridRow:
     size, seed = (_whole(path, line, c, row[c]) for c in ("size", "seed"))
-    rate, epochs, right = (_number(path, line, c, row[c]) for c in ("learning_rate", "epochs", "validation_pass_at_1"))
-    return GridRow(size, seed, rate, epochs, right, row["chosen"].strip().lower() in ("true", "1", "yes"))
+    rate, epochs, right, at_k, greedy = (_number(path, line, c, row[c]) for c in GRID[2:7])
+    chosen = [row[c].strip().lower() in ("true", "1", "yes") for c in GRID[7:]]
+    return GridRow(size, seed, rate, epochs, right, at_k, greedy, *chosen)
 
 
-def _rates(path: Path, points: Sequence[Point]) -> tuple[np.ndarray, float]:
-    """Shares of right samples [points, problems], and the mean number of samples."""
+def _rates(path: Path, points: Sequence[Point]) -> tuple[dict[str, np.ndarray], int, float]:
+    """By measure, how right each problem is, float64 [points, problems] in [0, 1], NaN where a point did not see it;
+    the k of pass@k (the fewest samples of a problem); the mean number of samples."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -193,29 +218,50 @@ def _rates(path: Path, points: Sequence[Point]) -> tuple[np.ndarray, float]:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0][:80]})") from None
-    wanted = ("arm", "size", "seed", "problem_id", "n", "correct")
+    wanted = ("arm", "size", "seed", "problem_id", "n", "correct", "greedy", "correct_k")
+    if table.column_names == list(wanted[:6]):
+        raise InputError(f"{path}: no column 'greedy': an older negrl wrote it; run the bench again (stages are kept)")
     if missing := [c for c in wanted if c not in table.column_names]:
         raise InputError(f"{path}: no column {missing[0]!r}{nearest(missing[0], table.column_names)}")
     columns = {c: table.column(c).to_pylist() for c in wanted}
     ids = sorted(set(columns["problem_id"]))
     column, row = {p: i for i, p in enumerate(ids)}, {(p.arm, p.size, p.seed): i for i, p in enumerate(points)}
-    rates, samples = np.full((len(points), len(ids)), np.nan), []
-    for arm, size, seed, problem, n, correct in zip(*columns.values(), strict=True):
+    counts = np.full((4, len(points), len(ids)), np.nan)
+    for arm, size, seed, problem, n, correct, greedy, at_k in zip(*columns.values(), strict=True):
         if (i := row.get((arm, size or 0, seed or 0))) is not None:
-            if not (n and 0 <= correct <= n):
-                raise InputError(f"{path}: {correct} of {n} samples right ({arm}, size {size}, problem {problem})")
-            rates[i, column[problem]] = correct / n
-            samples.append(n)
-    for point, rate in zip(points, rates, strict=True):
-        name = f"arm {point.arm!r}, size {point.size}, seed {point.seed}"
-        if np.isnan(rate).all():
-            raise InputError(f"{path}: no rows for {name}, which points.csv has")
-        if abs(float(np.nanmean(rate)) - point.number["pass_at_1"]) > _ROUNDED:
-            raise InputError(
-                f"{path}: pass@1 of {name} is {np.nanmean(rate):.4f}, but {point.number['pass_at_1']:.4f} in "
-                "points.csv: the files are not of one run"
-            )
-    return rates, float(np.mean(samples))
+            for right in (correct, at_k):
+                if not (n and right is not None and 0 <= right <= n):
+                    raise InputError(f"{path}: {right} of {n} samples right ({arm}, size {size}, problem {problem})")
+            if greedy not in (0, 1):
+                raise InputError(f"{path}: greedy must be 0 or 1, not {greedy} ({arm}, size {size}, problem {problem})")
+            counts[:, i, column[problem]] = n, correct, greedy, at_k
+    if empty := next((p for p, c in zip(points, counts[0], strict=True) if np.isnan(c).all()), None):
+        raise InputError(f"{path}: no rows for {_name(empty)}, which points.csv has")
+    k = int(np.nanmin(counts[0]))
+    rates = dict(zip(MEASURES, (counts[1] / counts[0], _pass_at_k(counts[0], counts[3], k), counts[2]), strict=True))
+    for measure, rate in rates.items():
+        for point, mean in zip(points, np.nanmean(rate, axis=1), strict=True):
+            if abs(float(mean) - point.number[measure]) > _ROUNDED:  # not where the cell is empty
+                raise InputError(
+                    f"{path}: {measure} of {_name(point)} is {mean:.4f}, but {point.number[measure]:.4f} in "
+                    "points.csv: the files are not of one run"
+                )
+    return rates, k, float(np.nanmean(counts[0]))
+
+
+def _name(point: Point) -> str:
+    return f"arm {point.arm!r}, size {point.size}, seed {point.seed}"
+
+
+def _pass_at_k(n: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
+    """The unbiased estimator, elementwise; NaN where n is."""
+    from negrl.evaluate.metrics import pass_at_k
+
+    out = np.full(n.shape, np.nan)
+    seen = ~np.isnan(n)
+    pairs, which = np.unique(np.stack([n[seen], right[seen]]).astype(int), axis=1, return_inverse=True)
+    out[seen] = np.array([pass_at_k(a, c, k) for a, c in pairs.T.tolist()])[which.ravel()]
+    return out
 
 
 def _json(path: Path) -> dict[str, Any]:
