@@ -180,7 +180,7 @@ def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checke
     from negrl.bench.efficiency_frame import seconds_of
     from negrl.pipeline.finish import gather
 
-    record = pipeline._run(frame, checked)
+    record = pipeline.run_stages(frame, checked)
     arm = record.arms[0]
     assert arm.evaluation is not None
     cost = gather(frame, record, with_traces=False).arms[0]

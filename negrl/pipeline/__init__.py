@@ -21,7 +21,7 @@ from negrl.recipe import Recipe, TrainSection
 from negrl.trainers.distributed import is_main, world_size
 from negrl.trainers.methods import METHODS
 
-__all__ = ["STAGES", "ArmRun", "RunRecord", "run", "train_arm"]
+__all__ = ["STAGES", "ArmRun", "RunRecord", "run", "run_stages", "train_arm"]
 
 
 @dataclass
@@ -71,7 +71,7 @@ def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = No
     with locked(Path(recipe.output_dir)):
         _prepare(recipe)
         try:
-            record = _run(frame, checked)
+            record = run_stages(frame, checked)
             finish(frame, record)
             return record
         except Stopped as stop:
@@ -98,7 +98,8 @@ def _prepare(recipe: Recipe) -> None:
             sys.modules["torch"].set_num_threads(recipe.threads)
 
 
-def _run(frame: Frame, checked: Checked) -> RunRecord:
+def run_stages(frame: Frame, checked: Checked) -> RunRecord:
+    """All stages but the report, in order."""
     recipe = frame.recipe
     frame.before_work = lambda: learn.check_fields(frame)
     traces.save_problems(frame, checked)
