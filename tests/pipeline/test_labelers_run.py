@@ -95,7 +95,7 @@ CHANGED = {
     "k": 9, "max_rollouts": 7, "budget_tokens": 5, "belief": "= ", "best_of": 2, "stop": ["b"], "confidence": 0.8,
     "dead_zone": 0.3, "require_significance": True, "value_band": (0.2, 0.8), "after_pit": "keep",
     "split": "chain", "pattern": "x", "min_chars": 3, "max_steps": 5, "max_tokens": 9, "shard_size": 3, "seed": 4,
-    "agree": ("fixed", "bisect"), "step_chances": False, "prm": "m",
+    "agree": ("fixed", "bisect"), "step_chances": False, "prm": "m", "shuffle": True,
 }  # fmt: skip
 ALL = {"split", "min_chars", "max_steps"}
 VALUED = ALL | {"value_band", "confidence"}
