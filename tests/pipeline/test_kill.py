@@ -84,9 +84,7 @@ def start_and_wait(folder: Path, shows: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={folder}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        # Under nohup, or in the background of a script, SIGINT is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list((folder / "stages").glob(shows)):

@@ -99,7 +99,7 @@ def test_advantage_collator_pads_every_column_and_silences_fillers():
     columns[2]["filler"] = True
     batch = AdvantageCollator(pad_id=0)(columns)
     width = max(len(r.input_ids) for r in rows)
-    assert all(v.shape == (3, width) for k, v in batch.items() if k != "correct")
+    assert all(v.shape == (3, width) for k, v in batch.items() if k not in ("correct", "age"))
     n = len(rows[0].input_ids)
     for name, fill in (("input_ids", 0), ("labels", -100), ("step_ids", -1), ("advantages", 0), ("logprobs", 0)):
         assert batch[name][0, :n].tolist() == pytest.approx(getattr(rows[0], name))
