@@ -186,7 +186,8 @@ def needed(sizes: Sequence[int], shape: Fit | np.ndarray, error: np.ndarray) -> 
         return _between(np.log(np.asarray(sizes, dtype=np.float64)), shape, error)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         inside = np.exp((shape.log_a - np.log(np.maximum(error - shape.c, 1e-12))) / shape.b)
-    inside = np.clip(inside, sizes[0], sizes[-1])
+    # On a flat curve, exactly at the error, the smallest size will do (0 / 0 above).
+    inside = np.clip(np.where(np.isnan(inside), sizes[0], inside), sizes[0], sizes[-1])
     return np.where(error > shape.at(sizes[0]), 0.0, np.where(error < shape.at(sizes[-1]), np.inf, inside))
 
 

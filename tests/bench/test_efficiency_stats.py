@@ -214,6 +214,12 @@ def test_a_flat_curve_says_how_little_it_says() -> None:
     assert read(simulate(np.random.default_rng(1), np.full(8, 0.3), 0.15), 5).low == np.inf  # clearly better than all
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_flat_curve_the_same_error_takes_the_smallest_size(kind: str) -> None:
+    # Draws of two seeds end there, clipped.
+    assert problems_needed(np.ones((1, 8)), [1.0], kind) == pytest.approx(SIZES[0])
+
+
 def test_seeds_are_spread_like_students_t() -> None:
     rng, hits = np.random.default_rng(0), 0
     for _ in range(400):
