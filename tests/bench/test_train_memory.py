@@ -30,7 +30,7 @@ def test_all_heads_have_the_same_loss_and_ours_takes_least():
     assert ours.loss == pytest.approx(plain.loss, rel=1e-5) and theirs.loss == pytest.approx(plain.loss, rel=1e-5)
     logits = bench.ROWS * bench.LENGTH * SHAPE["vocab_size"] * 4 / 2**20
     assert plain.step_mb > 2 * logits
-    assert 0 < ours.step_mb < logits / 2 and ours.step_mb < theirs.step_mb
+    assert 0 < ours.step_mb < logits and ours.step_mb < theirs.step_mb  # not even once all logits
 
 
 def test_lora_and_checkpointing_and_bfloat16_train_the_same_model():
