@@ -53,13 +53,15 @@ def _pass(ax: Axes, found: Found, order: list[Row | int]) -> None:
             continue
         ax.plot(row.bounds, [y, y], color=BLUE, linewidth=1.4, marker="|", markersize=6)
         ax.plot(row.value, y, "o", color=BLUE, markersize=5.5)
-        ax.annotate(f"{row.value:.3f}", (max(row.bounds[1], found.mean(row.arm, row.size, "greedy")), y), fontsize=8,
-                    xytext=(7, 0), textcoords="offset points", va="center", color=INK)  # fmt: skip
+        ax.annotate(f"{row.value:.3f}", (row.value, y), fontsize=8, xytext=(0, 4), textcoords="offset points",
+                    ha="center", va="bottom", color=BLUE)  # fmt: skip
         greedy = found.mean(row.arm, row.size, "greedy")
         if greedy == greedy:
             ax.plot(greedy, y, "D", color=ORANGE, markerfacecolor="white", markersize=4.5, zorder=4)
+            ax.annotate(f"{greedy:.3f}", (greedy, y), fontsize=8, xytext=(0, 4), textcoords="offset points",
+                        ha="center", va="bottom", color=ORANGE)  # fmt: skip
     ax.margins(x=0.12)
-    ax.set_title("pass@1  (number: at T=1)")
+    ax.set_title("pass@1")
 
 
 def _shares(ax: Axes, found: Found, order: list[Row | int]) -> None:
