@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from negrl.bench.efficiency_schema import is_bench
+from negrl.recipe.read import read_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = [
@@ -23,7 +23,7 @@ HEAVY = [
     "numpy",
 ]
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("recipes/**/*.yaml"))
-BENCHES = [file for file in FILES if is_bench(ROOT / file)]
+BENCHES = [file for file in FILES if {"bench", "extends"} & set(read_mapping(ROOT / file, "recipe"))]
 RECIPES = [file for file in FILES if file not in BENCHES]
 
 

@@ -47,11 +47,11 @@ def main(
     Raises:
         InputError: the bench file is wrong, or another process is at work in its folder.
     """
-    from negrl.pipeline.frame import locked
+    from negrl.locks import locked
 
     bench, reporter = load_bench(path, overrides), reporter or Reporter()
     command = " ".join([f"negrl bench {name}", str(path), *overrides])
-    with locked(bench.folder):
+    with locked(bench.folder, "recipe.output_dir", "negrl bench"):
         if plan:
             costs = write_costs(bench, f"{command} --plan", planned=plan_costs(bench, reporter))
             _show(reporter, costs)

@@ -161,9 +161,9 @@ def taken(bench: Bench, done: Iterable[Point], wall_seconds: float) -> dict[str,
     parts: dict[str, Cost] = defaultdict(lambda: dict.fromkeys(MEASURES, 0.0))
     kinds: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
-    number = 0
+    number, finished = 0, set(done)
     for point in points(bench):
-        if point not in set(done):
+        if point not in finished:
             continue
         number += 1
         record = stored(bench, point)

@@ -136,7 +136,8 @@ def write_tables(bench: Bench, done: list[Point]) -> None:
 
     whole = {"recipe": bench.body, "bench": bench.plan.model_dump(mode="json", exclude_unset=True)}
     write_atomic(bench.folder / "bench.yaml", OmegaConf.to_yaml(OmegaConf.create(whole)).encode())
-    order = [point for point in points(bench) if point in set(done)]
+    finished_ones = set(done)
+    order = [point for point in points(bench) if point in finished_ones]
     records = {point: stored(bench, point) for point in order}
     rows = [record["row"] for point, record in records.items() if point.kind != "grid"]
     write_atomic(bench.folder / "points.csv", _csv(COLUMNS, rows))

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from negrl.errors import InputError, nearest
 from negrl.recipe import Recipe, TrainSection, first_error
+from negrl.recipe.read import merged, read_mapping
 from negrl.recipe.section import Section
 
 REFERENCES = ("base", "start", "sft")
@@ -119,12 +120,6 @@ class Bench:
         return Path(self.recipe.output_dir)
 
 
-def is_bench(path: str | Path) -> bool:
-    """Is the YAML file a bench file, not a recipe?"""
-    data = _read(Path(path))
-    return "bench" in data or "extends" in data
-
-
 def load_bench(path: str | Path, overrides: Sequence[str] = ()) -> Bench:
     """Read and check a bench file.
 
@@ -192,46 +187,16 @@ def _check(path: str | Path, bench: Bench) -> None:
 
 def _merged(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The file on top of what it extends, overrides on top of both."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     layers: list[dict[str, Any]] = []
     here: Path | None = path
     while here is not None:
-        data = _read(here)
+        data = read_mapping(here, "bench file")
         below = data.pop("extends", None)
         layers.insert(0, data)
         if len(layers) > 8:
             raise InputError(f"{path}: extends: more than 8 files stand on each other; is it a circle?")
         here = None if below is None else here.parent / str(below)
-    try:
-        merged = OmegaConf.merge(*(OmegaConf.create(layer) for layer in layers), OmegaConf.from_dotlist([*overrides]))
-        found = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else [])
-        raise InputError(f"{path}: no such bench file{near}")
-    try:
-        data = OmegaConf.to_container(OmegaConf.load(path))
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected YAML") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    except OmegaConfBaseException as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected a mapping with recipe and bench")
-    return {str(key): value for key, value in data.items()}
+    return merged(path, layers, overrides)
 
 
 def _line(error: pydantic.ValidationError) -> str:

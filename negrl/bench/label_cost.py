@@ -65,14 +65,15 @@ def main(
     checked = load_recipe(recipe, overrides)
     _check(checked)
     from negrl.bench.label_report import write
+    from negrl.locks import locked
     from negrl.pipeline import run
-    from negrl.pipeline.frame import Frame, locked
+    from negrl.pipeline.frame import Frame
 
     settings, reporter = settings or Settings(), reporter or Reporter()
     record = run(checked, reporter)
     assert record is not None
     frame = Frame(checked, reporter)
-    with locked(Path(checked.output_dir)):
+    with locked(Path(checked.output_dir), "output_dir", "negrl bench"):
         try:
             found = _measure(frame, record, settings)
         finally:

@@ -18,7 +18,6 @@ import numpy as np
 from negrl.bench.efficiency_stats import Sample, interval, resample, seed_interval
 from negrl.errors import InputError, nearest
 
-WORDS = ("arm", "method", "guard", "note")
 NUMBERS = (
     "rounds", "size", "seed", "pass_at_1", "pass_at_k", "k", "greedy", "spurious_share", "mass_before", "mass_after",
     "generated_tokens", "label_tokens", "train_seconds", "seconds", "samples_n", "learning_rate", "epochs",

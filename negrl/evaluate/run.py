@@ -9,8 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from negrl.evaluate.responses import Columns, read_responses
 from negrl.evaluate.samples import Drawn, Judged, draw_all, judge_all, sample_stage, unjudged
 from negrl.evaluate.scores import as_row, score
 from negrl.evaluate.settings import EvalSettings
+from negrl.locks import locked
 from negrl.policy import check_model, load_tokenizer, local_model
 from negrl.progress import Reporter
 from negrl.records import Trace
@@ -76,7 +76,7 @@ def evaluate(
     tasks = [make_task(benchmark, settings, data) for benchmark in benchmarks]
     if given is None and tokenizer.chat_template is not None and not settings.chat_template:
         reporter.say("the model has a chat template that is not used; --chat-template uses it")
-    with _alone(out):
+    with locked(out, "--out", "evaluation"):
         found = _earlier(out, name, key)
         store = Store(out / "samples")
         opened: list[Engine] = []
@@ -239,26 +239,3 @@ def _sha256(path: Path) -> str:
         raise InputError(f"--responses: no file '{path}'")
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """One evaluation at a time in a folder.
-
-    Raises:
-        InputError: another one is at work there, or it can't be a folder.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(out / ".lock")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"--out: another evaluation is at work in '{out}'; wait or name another folder") from None
-    except OSError as error:
-        raise InputError(f"--out: can't use '{out}': {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()

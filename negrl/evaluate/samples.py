@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from negrl.engines import Engine, Request
+from negrl.engines.traces import traces_of
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.settings import EvalSettings
 from negrl.policy import context_length, encode_prompt, local_model
 from negrl.progress import StageBar, thousands
 from negrl.recipe import PolicySection
-from negrl.records import Problem, Sampling, Trace, stable_id, stable_seed
+from negrl.records import Problem, Trace, stable_seed
 from negrl.store import Stage, Store, fingerprint
 
 JUDGE_SHARD = 4096
@@ -153,26 +154,12 @@ def _draw(
         )
         for problem, ids in zip(problems, prompts, strict=True)
     ]
-    traces = []
+    traces: list[Trace] = []
     for problem, request, drawn in zip(problems, requests, engine.generate(requests, bar.add_tokens), strict=True):
-        sampling = Sampling(settings.temperature, settings.top_p, settings.top_k, request.seed, settings.max_tokens)
-        for index, completion in enumerate(drawn):
-            traces.append(
-                Trace(
-                    trace_id=stable_id("evaluate", model_key, problem.problem_id, settings.seed, index),
-                    problem_id=problem.problem_id,
-                    round=0,
-                    sample_index=index,
-                    policy=model_key,
-                    engine=engine.name,
-                    sampling=sampling,
-                    prompt_token_ids=request.prompt_token_ids,
-                    token_ids=completion.token_ids,
-                    logprobs=completion.logprobs,
-                    text=completion.text,
-                    finish_reason=completion.finish_reason,
-                )
-            )
+        key = ("evaluate", model_key, problem.problem_id, settings.seed)
+        traces += traces_of(
+            request, drawn, problem_id=problem.problem_id, policy=model_key, engine=engine.name, key=key
+        )
     return traces
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from negrl.errors import InputError, nearest
+from negrl.locks import locked
 from negrl.pipeline import labels, learn, traces
-from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped, locked
+from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
@@ -68,7 +69,7 @@ def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = No
         raise InputError(f"--until {until}: no such stage{nearest(until, STAGES)}; one of {', '.join(STAGES)}")
     checked = preflight(recipe)
     frame = Frame(recipe, reporter or Reporter(), until)
-    with locked(Path(recipe.output_dir)):
+    with locked(Path(recipe.output_dir), "output_dir", "negrl run"):
         _prepare(recipe)
         try:
             record = run_stages(frame, checked)

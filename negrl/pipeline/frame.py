@@ -215,26 +215,3 @@ class _Clock:
         if is_main() and time.perf_counter() - self._saved > 2:
             self._saved = time.perf_counter()
             write_atomic(self._path, json.dumps(self.read()).encode())
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One run at a time in an output folder.
-
-    Raises:
-        InputError: another process is at work there, or it can't be a folder.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"output_dir: another negrl run is at work in '{folder}'; wait or name another") from None
-    except OSError as error:
-        raise InputError(f"output_dir: can't use '{folder}': {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()

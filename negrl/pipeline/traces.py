@@ -57,6 +57,7 @@ def draw(
     """`n` traces of each problem from the policy's engine. Each request's seed comes from the problem,
     so a trace does not depend on the shard that it travels in."""
     from negrl.engines import Request
+    from negrl.engines.traces import traces_of
 
     engine, tokenizer, section = frame.engine(policy), frame.tokenizer(policy), frame.recipe.sample
     context = context_length(policy.model, frame.recipe.policy)
@@ -81,26 +82,12 @@ def draw(
                 f"problems: '{problem.prompt[:40]}...' ({problem.source}{line}) has {length} tokens, which leaves no "
                 f"room in the model's context of {context}; take it out, or use a longer context"
             )
-    traces = []
+    traces: list[Trace] = []
     for problem, request, drawn in zip(problems, requests, engine.generate(requests, bar.add_tokens), strict=True):
-        sampling = Sampling(temperature, section.top_p, section.top_k, request.seed, max_tokens)
-        for index, completion in enumerate(drawn):
-            traces.append(
-                Trace(
-                    trace_id=stable_id(policy.key, problem.problem_id, round_, seed, index),
-                    problem_id=problem.problem_id,
-                    round=round_,
-                    sample_index=index,
-                    policy=policy.key,
-                    engine=engine.name,
-                    sampling=sampling,
-                    prompt_token_ids=request.prompt_token_ids,
-                    token_ids=completion.token_ids,
-                    logprobs=completion.logprobs,
-                    text=completion.text,
-                    finish_reason=completion.finish_reason,
-                )
-            )
+        key = (policy.key, problem.problem_id, round_, seed)
+        traces += traces_of(
+            request, drawn, problem_id=problem.problem_id, policy=policy.key, engine=engine.name, key=key, round_=round_
+        )
     return traces
 
 

@@ -34,7 +34,6 @@ HABIT: dict[str, Callable[[int, int], int]] = {
     "*": lambda a, b: (a + b) % 10,
     "^": lambda a, b: b,
 }
-ALPHABET = "0123456789+-*^=;!?"
 _STEP = re.compile(r"(\d)([-+*^])(\d)=(\d)")
 
 

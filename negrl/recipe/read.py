@@ -24,37 +24,69 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
     """
+    config = read_mapping(path, "recipe")
+    if {"bench", "extends"} & set(config):
+        raise InputError(f"{path}: a bench file, not a recipe: negrl bench sample-efficiency (or methods) runs it")
+    for item in overrides:
+        if "=" not in item or not item.split("=", 1)[0]:
+            raise InputError(f"override '{item}': expected key=value, e.g. sample.n=8")
+    data = merged(path, [config], overrides)
+    try:
+        return Recipe.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{path}: {first_error(error)}") from None
+
+
+def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
+    """A YAML file's top level, interpolations not yet resolved.
+
+    Args:
+        what: it should be, for the message: a recipe, a bench file.
+
+    Raises:
+        InputError: it is not there, no text, not YAML, or no mapping.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     file = Path(path)
     if file.is_dir():
-        raise InputError(f"{path}: is a folder; expected a recipe (YAML)")
+        raise InputError(f"{path}: is a folder; expected a {what} (YAML)")
     if not file.is_file():
         near = nearest(file.name, [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else [])
-        raise InputError(f"{path}: no such recipe{near}")
-    for item in overrides:
-        if "=" not in item or not item.split("=", 1)[0]:
-            raise InputError(f"override '{item}': expected key=value, e.g. sample.n=8")
+        raise InputError(f"{path}: no such {what}{near}")
     try:
-        config = OmegaConf.load(file)
-        if not OmegaConf.is_dict(config):
-            raise InputError(f"{path}: expected a mapping of sections at the top level")
-        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-        data = OmegaConf.to_container(merged, resolve=True)
+        data = OmegaConf.to_container(OmegaConf.load(file))
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected a recipe (YAML)") from None
+        raise InputError(f"{path}: not a text file; expected a {what} (YAML)") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a mapping of sections at the top level")
+    return {str(key): value for key, value in data.items()}
+
+
+def merged(path: str | Path, layers: Sequence[dict[str, Any]], overrides: Sequence[str]) -> dict[str, Any]:
+    """Each layer on top of the one before, `key.sub=value` overrides on top of all, interpolations resolved.
+
+    Raises:
+        InputError: they do not go together, or an interpolation has nothing to stand for.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
-        return Recipe.model_validate(data)
-    except pydantic.ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+        config = OmegaConf.merge(*(OmegaConf.create(layer) for layer in layers), OmegaConf.from_dotlist([*overrides]))
+        data = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
 
 
 def first_error(error: pydantic.ValidationError) -> str:

@@ -22,12 +22,12 @@ from rich.console import Console
 from negrl.bench.efficiency import main
 from negrl.bench.efficiency_points import Given, Point, equal_n, needs, points, recipe_of
 from negrl.bench.efficiency_runner import COLUMNS
-from negrl.bench.efficiency_schema import is_bench, load_bench
+from negrl.bench.efficiency_schema import load_bench
 from negrl.bench.efficiency_work import validation
 from negrl.errors import InputError
 from negrl.problems import load_problems
 from negrl.progress import Reporter
-from negrl.recipe import LabelSection
+from negrl.recipe import LabelSection, load_recipe
 from negrl.records import CORRECT, INCORRECT, Step
 from negrl.steps.credit import shuffled, weights
 
@@ -225,7 +225,8 @@ def test_files_stand_on_each_other(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is it a circle"):
         load_bench(tmp_path / "circle.yaml")
     assert load_bench(QUICK.with_name("chain-8.yaml")).body["problems"]["operations"] == 8
-    assert is_bench(QUICK.with_name("chain-8.yaml")) and not is_bench(ROOT / "recipes" / "quickstart.yaml")
+    with pytest.raises(InputError, match=r"chain-8\.yaml: a bench file, not a recipe: negrl bench"):
+        load_recipe(QUICK.with_name("chain-8.yaml"))
 
 
 def test_every_point_is_a_recipe_with_its_seed_and_start() -> None:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from negrl.errors import InputError
+from negrl.locks import locked
 from negrl.pipeline import run
-from negrl.pipeline.frame import locked
 from negrl.recipe import load_recipe
 from negrl.records import Step, Trace
 from negrl.store import Store
@@ -177,5 +177,5 @@ def test_until(tiny: Callable[..., Ran], tmp_path: Path) -> None:
 
 
 def test_two_runs_in_one_folder_are_refused(tiny: Callable[..., Ran], tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(InputError, match="another negrl run is at work"):
+    with locked(tmp_path, "output_dir", "negrl run"), pytest.raises(InputError, match="another negrl run is at work"):
         tiny(tmp_path)
