@@ -17,7 +17,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "tiny"
     section = BuildSection(
         tokenizer="bpe", vocab_size=300, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=4096,
+        num_attention_heads=1, max_position_embeddings=4096,
     )  # fmt: skip
     build_model(section, build_tokenizer(section, TEXTS), folder)
     return folder
