@@ -11,13 +11,12 @@ those files alone.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from negrl.bench.efficiency_cost import plan as plan_costs
-from negrl.bench.efficiency_cost import read_costs, taken, write_costs
+from negrl.bench.efficiency_cost import taken, write_costs
 from negrl.bench.efficiency_points import points
 from negrl.bench.efficiency_runner import run_points, write_tables
 from negrl.bench.efficiency_schema import load_bench
@@ -57,16 +56,9 @@ def main(
             _show(reporter, costs)
             return 0
         command = f"{command} --out {out}"
-        began, before = time.perf_counter(), (read_costs(bench)["taken"] or {}).get("wall_seconds", 0.0)
-        spent = 0.0
-
-        def note_time() -> None:
-            nonlocal spent
-            spent = time.perf_counter() - began
-
-        outcome = run_points(bench, reporter, note_time)
+        outcome = run_points(bench, reporter)
         write_tables(bench, outcome.done)
-        costs = write_costs(bench, command, taken=taken(bench, outcome.done, before + spent))
+        costs = write_costs(bench, command, taken=taken(bench, outcome.done))
         _show(reporter, costs)
         if page is not None:
             page(bench.folder, out, command)

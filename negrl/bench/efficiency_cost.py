@@ -152,21 +152,18 @@ def _more_samples(
     return equal_n(longer, probed.size, rounds) / records[probed]["row"]["samples_n"]
 
 
-def taken(bench: Bench, done: Iterable[Point], wall_seconds: float) -> dict[str, Any]:
-    """What the points that are done took, each stage counted once.
-
-    Args:
-        wall_seconds: of this and of earlier calls.
-    """
+def taken(bench: Bench, done: Iterable[Point]) -> dict[str, Any]:
+    """What the points that are done took, in this and in earlier calls, each stage counted once."""
     parts: dict[str, Cost] = defaultdict(lambda: dict.fromkeys(MEASURES, 0.0))
     kinds: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
-    number, finished = 0, set(done)
+    number, wall, finished = 0, 0.0, set(done)
     for point in points(bench):
         if point not in finished:
             continue
         number += 1
         record = stored(bench, point)
+        wall += record["wall_seconds"]
         part = parts[point.arm]
         part["seconds"] += max(0.0, record["seconds"] - sum(s["seconds"] for s in record["stages"] if s["new"]))
         for stage in record["stages"]:
@@ -179,7 +176,7 @@ def taken(bench: Bench, done: Iterable[Point], wall_seconds: float) -> dict[str,
             kinds[{"value": "labels", "evaluate": "evaluation"}.get(stage["kind"], "samples")] += stage["tokens"]
     total = {name: sum(part[name] for part in parts.values()) for name in MEASURES}
     return {
-        **total, "wall_seconds": wall_seconds, "workers": workers(bench), "points": number,
+        **total, "wall_seconds": wall / workers(bench), "workers": workers(bench), "points": number,
         "tokens_by_use": dict(kinds), "parts": dict(parts),
     }  # fmt: skip
 

@@ -134,13 +134,14 @@ def finding(c: Comparison) -> str:
                 f"{'; '.join(parts)}** ({CONFIDENCE:.0%} interval over problems and {_seeds(rows)})."
             )
         for r in rows:
-            if r.against_largest is not None:
-                gap, low, high = r.against_largest
-                word = "below" if low > 0 else "above" if high < 0 else "neither clearly below nor above"
-                lines.append(
-                    f"- On {r.size:,} problems its error of {r.error:.3f} is {word} that of SFT on "
-                    f"{c.curve.sizes[-1]:,} (SFT's minus its own: {gap:+.3f} [{low:+.3f}, {high:+.3f}])."
-                )
+            held = [
+                f"{_side(gap)} that of SFT on {'the same ' * (n == r.size)}{n:,} ({_gap(gap)})"
+                for n, gap in r.against.items()
+            ]
+            lines.append(
+                f"- On {r.size:,} problems its error of {r.error:.3f} is {', and '.join(held)}; in brackets SFT's "
+                "minus its own."
+            )
         reached = [r for r in rows if r.readings["power"].at_least >= GOAL]
         missed = [r for r in rows if r not in reached]
         if reached:
@@ -152,6 +153,14 @@ def finding(c: Comparison) -> str:
             ends = ", ".join(f"{r.readings['power'].word(r.readings['power'].low)} on {r.size:,}" for r in missed)
             lines.append(f"- Goal missed by `{arm}` at T=1: the interval begins at {ends} problems.")
     return "\n".join(lines) or f"`{c.main}` shares no seed with SFT: there is nothing to compare."
+
+
+def _side(gap: tuple[float, float, float]) -> str:
+    return "below" if gap[1] > 0 else "above" if gap[2] < 0 else "neither clearly below nor above"
+
+
+def _gap(gap: tuple[float, float, float]) -> str:
+    return f"{gap[0]:+.3f} [{gap[1]:+.3f}, {gap[2]:+.3f}]"
 
 
 def _seeds(rows: Sequence[Compared]) -> str:
@@ -232,8 +241,7 @@ def _rivals(c: Comparison) -> list[str]:
     head = "| arm | problems | against | its tokens | its error minus the arm's |"
     lines = [head, "|---|---:|---|---:|---:|"]
     for r in c.rivals:
-        gap, low, high = r.error
-        lines.append(f"| {r.main} | {r.size:,} | {r.arm} | {r.tokens:.2f}x | {gap:+.3f} [{low:+.3f}, {high:+.3f}] |")
+        lines.append(f"| {r.main} | {r.size:,} | {r.arm} | {r.tokens:.2f}x | {_gap(r.error)} |")
     words = []
     for arm in dict.fromkeys(r.main for r in c.rivals):
         equal = [r for r in c.rivals if r.main == arm and r.had_its_chance]

@@ -16,7 +16,6 @@ import csv
 import io
 import multiprocessing
 import os
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,12 +51,8 @@ def workers(bench: Bench) -> int:
     return bench.plan.workers or len(os.sched_getaffinity(0))
 
 
-def run_points(bench: Bench, reporter: Reporter, on_point: Callable[[], None] = lambda: None) -> Outcome:
-    """Do what is missing.
-
-    Args:
-        on_point: called after each point that was done.
-    """
+def run_points(bench: Bench, reporter: Reporter) -> Outcome:
+    """Do what is missing."""
     from pebble import ProcessPool
 
     waiting, outcome = points(bench), Outcome()
@@ -88,7 +83,6 @@ def run_points(bench: Bench, reporter: Reporter, on_point: Callable[[], None] = 
                 point, error = running.pop(future), future.exception()
                 if error is None:
                     outcome.done.append(point)
-                    on_point()
                     _say(reporter, bench, point, f"{len(outcome.done)}/{total}")
                 else:
                     said = str(error).splitlines()[0] if str(error) else "no message"

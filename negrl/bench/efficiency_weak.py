@@ -9,7 +9,7 @@ import numpy as np
 from negrl.bench.efficiency_measures import caveats
 from negrl.bench.efficiency_stats import KINDS
 from negrl.bench.points_compare import GOAL, Comparison
-from negrl.bench.points_read import Found, GridRow
+from negrl.bench.points_read import BASE, Found, GridRow
 from negrl.bench.points_words import incidents, listed, world
 
 
@@ -37,7 +37,7 @@ def weak(c: Comparison) -> list[str]:
                 lines.append(
                     f"`{r.arm}` on {r.size:,}: whether the goal is reached hangs on how the curve is read ({words})."
                 )
-            if r.readings["power"].value == np.inf and r.against_largest and r.against_largest[0] <= 0:
+            if r.readings["power"].value == np.inf and r.against[c.curve.sizes[-1]][0] <= 0:
                 lines.append(
                     f"`{r.arm}` on {r.size:,} lies below the fitted curve, but not below SFT's largest size itself."
                 )
@@ -64,6 +64,8 @@ def weak(c: Comparison) -> list[str]:
         many = f"{len(c.curve.seeds)} seed{'s' if len(c.curve.seeds) != 1 else ''}"
         lines.append(f"Only {many}" + (": how much seeds differ is not known." if len(c.curve.seeds) == 1 else "."))
     lines += incidents(found)
+    if bases := found.numbers(BASE, 0, "pass_at_1"):
+        lines.append(f"Seeds differ from the base model on: its pass@1 is {listed([f'{x:.3f}' for x in bases])}.")
     return [*lines, f"One world ({world(found)}) and one small model; the multiplier counts problems, not tokens."]
 
 

@@ -42,8 +42,8 @@ class Compared:
     bounds: tuple[float, float]
     readings: dict[str, Reading]
     beaten: int | None
-    against_largest: tuple[float, float, float] | None
-    """SFT's error at its largest size minus the arm's, with its interval."""
+    against: dict[int, tuple[float, float, float]]
+    """SFT's error at the arm's own size (where SFT has it) and at its largest, minus the arm's, with its interval."""
     tokens: float
     seconds: float
     """The arm's own, and the start policy's at the same size."""
@@ -162,19 +162,20 @@ def _row(found: Found, measure: str, curve: Curve, arm: str, size: int) -> Compa
     own, start = found.mean(arm, size, "seconds"), found.mean(START, size, "seconds")
     seconds = own + (start if start == start and arm != START else 0.0)
     seeds = [p.seed for p in cell if p.seed in curve.seeds]
-    readings, beaten, largest, ratio = {}, None, None, None
+    readings, beaten, against, ratio = {}, None, {}, None
     if seeds:
         sft = curve if seeds == curve.seeds else curve_of(sample, seeds)  # paired: the same seeds
         paired = sample.cell(arm, size, seeds)
         readings = {kind: multiplier(sft, *paired, size, kind) for kind in KINDS}
         beaten = beaten_up_to(sft, *paired)
-        largest = difference((float(sft.error[-1]), sft.drawn[:, -1]), paired)
+        for i in [i for i, n in enumerate(sft.sizes) if n in (size, sft.sizes[-1])]:
+            against[sft.sizes[i]] = difference((float(sft.error[i]), sft.drawn[:, i]), paired)
         costs = [found.mean(SFT, n, "seconds") for n in sft.sizes]
         if seconds > 0 and all(c > 0 for c in costs):
             ratio = cost_ratio(sft, costs, *paired, seconds)
     return Compared(
         arm=arm, size=size, rounds=cell[0].rounds, control=found.is_control(arm), seeds=seeds, error=error,
-        bounds=interval(drawn), readings=readings, beaten=beaten, against_largest=largest,
+        bounds=interval(drawn), readings=readings, beaten=beaten, against=against,
         tokens=found.mean(arm, size, "generated_tokens"), seconds=seconds, seconds_ratio=ratio,
     )  # fmt: skip
 

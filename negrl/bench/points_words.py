@@ -27,6 +27,11 @@ def bench_cost(found: Found) -> str:
         a, b = planned.get(key), taken.get(key)
         ratio = f"{b / a:.2f}" if a and b is not None else "–"
         lines.append(f"| {key} | {count(a)} | {count(b)} | {ratio} |")
+    if (wall := taken.get("wall_seconds")) and (workers := taken.get("workers")):
+        lines.append(
+            f"\nGenerated tokens; CPU seconds of all processes; files. On the clock {wall / 60:,.0f} minutes with "
+            f"{workers} worker{'s' if workers > 1 else ''}, one thread each."
+        )
     return "\n".join(lines)
 
 

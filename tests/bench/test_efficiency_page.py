@@ -78,6 +78,17 @@ def test_goal_reached_or_missed_is_said(folder: Path, tmp_path: Path) -> None:
     assert "64 problems: > 128x [> 128]; 256 problems: > 32x [> 32]" in text
 
 
+def test_the_arm_is_held_against_sft_on_as_many_problems_and_on_the_most(folder: Path) -> None:
+    found = {(r.arm, r.size): r.against for r in compare(read(folder)).rows}
+    for arm, below in (("step_advantage", True), ("control", False)):  # 14 times its problems, 0.8 times
+        assert list(found[arm, 256]) == [256, 8192]
+        gap, low, high = found[arm, 256][256]
+        true = 0.65 * 256**-0.15 * (1 - ARMS[arm]["times"] ** -0.15)
+        assert low < true < high and (low > 0) == below and gap == pytest.approx(true, abs=0.03)
+    assert found["control", 256][8192][2] < 0
+    assert "is below that of SFT on the same 64 (+" in page(folder)
+
+
 def greedy_world(folder: Path, ours: float, arms: tuple[str, ...] = ("step_advantage", "rft"), **more) -> Path:
     """At T=1 step_advantage is worth 14 times its problems; at T=0 `ours` times."""
     about = {a: {**ARMS[a], "greedy": ours if a == "step_advantage" else 1.0} for a in arms}

@@ -169,6 +169,9 @@ def test_the_plan_says_what_was_then_taken(ran: Ran) -> None:
         assert 0.7 < costs["ratio"][what] < 1.3, what
         assert costs["ratio"][what] == pytest.approx(costs["taken"][what] / costs["planned"][what])
     assert costs["planned"]["seconds"] > 0 and costs["planned"]["parts"]["rft_equal"]["tokens"] > 0
+    points = [json.loads(p.read_text()) for p in (ran.folder / "points").glob("*.json")]
+    workers = costs["taken"]["workers"]
+    assert costs["taken"]["wall_seconds"] == pytest.approx(sum(p["wall_seconds"] for p in points) / workers)
     assert sum(costs["taken"]["tokens_by_use"].values()) == pytest.approx(costs["taken"]["tokens"])
 
 
