@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-bench = typer.Typer(name="bench", no_args_is_help=True, help="Measure labels, verdicts and training: cost and quality.")
+bench = typer.Typer(
+    name="bench",
+    no_args_is_help=True,
+    help="Measure the claims: sample efficiency, methods, labels, training.",
+)
 
 
 @bench.command("label-cost")
