@@ -26,7 +26,7 @@ quickstart: $(VENV)/.made-cpu
 results: quickstart
 	mkdir -p docs/results/quickstart
 	cd runs/quickstart/report && cp results.json table.md results.png advantages.png ../../../docs/results/quickstart/
-	$(BIN)/python scripts/readme_table.py
+	$(BIN)/python scripts/readme_tables.py
 
 test: $(VENV)/.made-test
 	$(BIN)/ruff check .

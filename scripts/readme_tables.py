@@ -1,17 +1,51 @@
-"""Put the committed quickstart table into README.md, between its two marks. `make results` calls it."""
+"""Put the committed figures into README.md, each table between its two marks. `make results` calls it."""
 
+import csv
 import re
 from pathlib import Path
 
+from negrl.bench.efficiency_stats import Reading
+
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"
+RESULTS = ROOT / "docs" / "results"
+BENCHES = {
+    "sample-efficiency": "chains of 5 steps",
+}
+ARMS = ("step_advantage", "step_advantage_x4")
+SIZE = 256
 
 
-def filled(readme: str, table: str) -> str:
-    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{table}{END}", readme, flags=re.S)
+def filled(readme: str) -> str:
+    """The README with its tables as the committed results have them."""
+    tables = {"quickstart": (RESULTS / "quickstart" / "table.md").read_text(), "multipliers": multipliers()}
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        readme = re.sub(f"{begin}.*?{end}", lambda _, whole=f"{begin}\n{table}{end}": whole, readme, flags=re.S)
+    return readme
+
+
+def multipliers() -> str:
+    """How many times more problems SFT needs than each arm of ARMS on SIZE problems, a row a bench."""
+    heads = [f"`{arm}`, {at}" for at in ("T=1", "T=0") for arm in ARMS]
+    lines = ["| " + " | ".join(["multiplier over SFT [95%]", "seeds", *heads]) + " |", "|---" + "|---:" * 5 + "|"]
+    for stem, world in BENCHES.items():
+        with (RESULTS / f"{stem}-multipliers.csv").open() as file:
+            rows = {(r["measure"], r["arm"]): r for r in csv.DictReader(file) if _wanted(r)}
+        cells = [str(_reading(rows[measure, arm])) for measure in ("pass_at_1", "greedy") for arm in ARMS]
+        seeds = rows["pass_at_1", ARMS[0]]["seeds"]
+        lines.append("| " + " | ".join([f"[{world}](docs/results/{stem}.md)", seeds, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _wanted(row: dict[str, str]) -> bool:
+    return row["curve"] == "power" and int(row["size"]) == SIZE
+
+
+def _reading(row: dict[str, str]) -> Reading:
+    value, low, high, least, most = (float(row[name]) for name in ("multiplier", "low", "high", "least", "most"))
+    return Reading(value, low, high, least, most, float(row["share_above"]), 0.0)
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    table = (ROOT / "docs" / "results" / "quickstart" / "table.md").read_text()
-    readme.write_text(filled(readme.read_text(), table))
+    readme.write_text(filled(readme.read_text()))
