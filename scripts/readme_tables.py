@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 BENCHES = {
     "sample-efficiency": "chains of 5 steps",
+    "sample-efficiency-8": "chains of 8 steps",
 }
 ARMS = ("step_advantage", "step_advantage_x4")
 SIZE = 256
