@@ -62,7 +62,7 @@ def run_points(bench: Bench, reporter: Reporter) -> Outcome:
     running: dict[Future[None], Point] = {}
     pool = ProcessPool(
         max_workers=count, max_tasks=POINTS_PER_WORKER, context=multiprocessing.get_context("spawn"),
-        initializer=prepare, initargs=(bench.recipe.threads or 1, str(folder / "workers.log")),
+        initializer=prepare, initargs=(bench.recipe.threads or 1, str(folder / "workers.log"), os.getpid()),
     )  # fmt: skip
     reused = 0
     try:

@@ -11,6 +11,8 @@ import json
 import math
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,14 +48,26 @@ Judged = dict[str, list[int]]
 """problem_id -> [samples, right ones, 1 if the greedy answer is right, right ones for pass@k]."""
 
 
-def prepare(threads: int, log: str) -> None:
-    """Begin a worker: its threads before torch loads, its libraries' chatter into a file."""
+def prepare(threads: int, log: str, parent: int) -> None:
+    """Begin a worker: its threads before torch loads, its libraries' chatter into a file, its end with its parent's.
+
+    Args:
+        parent: process id of the bench.
+    """
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.dup2(sink, 1)
     os.dup2(sink, 2)
+
+
+def _end_with(parent: int) -> None:
+    """A killed bench leaves nobody at work: the next one would share the cores and the stages with them."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def work(bench: Bench, point: Point, given: Given) -> None:

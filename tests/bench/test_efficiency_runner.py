@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -114,7 +115,34 @@ def test_what_a_kill_left_is_kept(ran: Ran) -> None:
     assert len(ran.before_kill) >= 3 and set(ran.before_kill) < set(after)
     assert {name for name, when in ran.before_kill.items() if after[name] != when} == {"start-16-seed0.json"}
     found = re.search(rf"(\d+) of {len(after) + 4} points were done before", ran.screen)
-    assert found and int(found[1]) >= len(ran.before_kill) - 1  # or more: a worker ends the point that it is at
+    assert found and int(found[1]) >= len(ran.before_kill) - 1  # or more: what was done before they noticed
+
+
+PARENT = """
+import multiprocessing, os, sys, time
+from negrl.bench.efficiency_work import prepare
+
+def worker(log, parent):
+    prepare(1, log, parent)
+    open(log + ".pid", "w").write(str(os.getpid()))
+    time.sleep(120)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=worker, args=(sys.argv[1], os.getpid())).start()
+"""
+
+
+def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, "parent.py", "log"], cwd=tmp_path)
+    while not (tmp_path / "log.pid").is_file() or not (pid := (tmp_path / "log.pid").read_text()):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    worker = psutil.Process(int(pid))
+    parent.kill()
+    parent.wait()
+    psutil.wait_procs([worker], timeout=30)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_arms_share_their_start_and_are_made_equal(ran: Ran) -> None:
