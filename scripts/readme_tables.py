@@ -11,6 +11,7 @@ RESULTS = ROOT / "docs" / "results"
 BENCHES = {
     "sample-efficiency": "chains of 5 steps",
     "sample-efficiency-8": "chains of 8 steps",
+    "sample-efficiency-habits": "5 steps, a teacher of stronger habits",
 }
 ARMS = ("step_advantage", "step_advantage_x4")
 SIZE = 256

@@ -13,7 +13,11 @@ from negrl.bench.points_read import COLUMNS, Found
 def world(found: Found) -> str:
     """ "chain, operations 5", from the bench file."""
     problems = found.bench["recipe"].get("problems") or {}
-    extra = [f"{k} {v}" for k, v in problems.items() if k in ("operations", "teacher", "degree", "length", "steps")]
+    extra = [
+        f"{k} {v}"
+        for k, v in problems.items()
+        if k in ("operations", "teacher_habit_rate", "teacher_filter", "degree", "path", "steps")
+    ]
     return ", ".join([str(problems.get("source", "unnamed world")), *extra])
 
 
