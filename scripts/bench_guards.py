@@ -131,9 +131,9 @@ def trained(
     """The model of one training, and its fit.json."""
     import pyarrow.parquet as pq
 
+    from negrl.methods import METHODS
     from negrl.records import from_dict
     from negrl.trainers.fit import fit
-    from negrl.trainers.methods import METHODS
     from negrl.views import VIEWS
 
     method = METHODS[case.method]

@@ -42,7 +42,7 @@ def test_the_probe_sees_a_heavy_import() -> None:
     [
         "import negrl",
         "import negrl.cli",
-        "import negrl.trainers.methods",
+        "import negrl.methods",
         "from typer.testing import CliRunner; import negrl.cli; CliRunner().invoke(negrl.cli.app, ['--help'])",
     ],
 )

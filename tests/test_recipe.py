@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from negrl.errors import InputError
+from negrl.methods import METHODS, known_fields
 from negrl.recipe import BELIEF_TEXTS, Recipe, VerifySection, load_recipe
-from negrl.trainers.methods import METHODS, known_fields
 
 GOOD = """
 name: t

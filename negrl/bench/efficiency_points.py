@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from negrl.bench.efficiency_schema import Bench
+from negrl.methods import METHODS
 from negrl.recipe import Recipe, TrainSection
 from negrl.store import fingerprint
-from negrl.trainers.methods import METHODS
 
 Kind = Literal["base", "start", "grid", "sft", "arm"]
 VERSION = 2

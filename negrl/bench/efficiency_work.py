@@ -32,10 +32,10 @@ from negrl.bench.efficiency_points import (
 )
 from negrl.bench.efficiency_schema import Bench
 from negrl.errors import InputError
+from negrl.methods import METHODS
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
 from negrl.records import CORRECT, Trace
-from negrl.trainers.methods import METHODS
 
 if TYPE_CHECKING:
     from negrl.bench.efficiency_frame import Stopwatch

@@ -15,6 +15,9 @@ from typing import Any
 
 from negrl.bench.truth import Bounds
 from negrl.engines.base import Engine, Request
+from negrl.labelers import open_labeler
+from negrl.labeling.driver import LabelResult, label_traces
+from negrl.labeling.rollouts import Verify
 from negrl.pipeline import traces as tracing
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length
@@ -23,9 +26,6 @@ from negrl.progress import StageBar, thousands
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Rollout, Step, Trace, stable_seed
 from negrl.steps.credit import in_band
-from negrl.steps.driver import LabelResult, label_traces
-from negrl.steps.labelers import open_labeler
-from negrl.steps.rollouts import Verify
 from negrl.steps.split import Span, split_steps
 from negrl.steps.values import prompt_values
 from negrl.store import Stage, fingerprint

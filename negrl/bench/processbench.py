@@ -23,7 +23,7 @@ from negrl.store import write_atomic
 from negrl.terminal import safe
 
 if TYPE_CHECKING:
-    from negrl.steps.labelers import Labeler
+    from negrl.labelers import Labeler
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
@@ -99,7 +99,7 @@ def main(files: list[Path], labeler: str, out: Path | None) -> None:
 
 
 def _open(name: str) -> tuple[LabelSection, Labeler]:
-    from negrl.steps.labelers import needs_policy, open_labeler
+    from negrl.labelers import needs_policy, open_labeler
 
     known = get_args(LabelSection.model_fields["labeler"].annotation)
     if name not in known:
@@ -141,8 +141,8 @@ def read(file: Path) -> list[Row]:
 def predict(rows: Sequence[Row], labeler: Labeler, section: LabelSection) -> list[int]:
     """For each solution the first step that the labeler, through credit, calls pit, bad or spurious; else -1.
     The steps are the file's own, one stand-in token each."""
+    from negrl.labelers import Task
     from negrl.steps.credit import label_steps
-    from negrl.steps.labelers import Task
     from negrl.steps.split import Span
     from negrl.steps.values import exact
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from negrl.engines.base import Completion, Engine, Request
+from negrl.labeling.rollouts import Verify
 from negrl.records import Verdict
-from negrl.steps.rollouts import Verify
 
 
 class ReplayEngine:

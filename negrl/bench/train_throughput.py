@@ -254,7 +254,7 @@ def _sft(side: str, known: bool, model: dict[str, Any], folder: Path) -> Any:
     import datasets
     from trl import SFTConfig, SFTTrainer
 
-    from negrl.trainers.methods.step_advantage import StepAdvantageOptions
+    from negrl.methods.step_advantage import StepAdvantageOptions
     from negrl.trainers.step_advantage import StepAdvantageTrainer
 
     options: dict[str, Any] = {"padding_free": side.endswith("padding-free")}
@@ -270,7 +270,7 @@ def _dpo(side: str, known: bool, model: dict[str, Any], folder: Path) -> Any:
     import datasets
     from trl import DPOConfig, DPOTrainer
 
-    from negrl.trainers.methods.step_dpo import StepDpoOptions
+    from negrl.methods.step_dpo import StepDpoOptions
     from negrl.trainers.preference import TokenDpoTrainer
 
     class Tokenized(DPOTrainer):

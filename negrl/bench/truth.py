@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from negrl.labeling.rollouts import Verify
 from negrl.records import CORRECT, Problem, Trace
-from negrl.steps.rollouts import Verify
 from negrl.steps.split import Span
 
 if TYPE_CHECKING:

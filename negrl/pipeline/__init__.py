@@ -14,13 +14,13 @@ from pathlib import Path
 
 from negrl.errors import InputError, nearest
 from negrl.locks import locked
+from negrl.methods import METHODS
 from negrl.pipeline import labels, learn, traces
 from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
 from negrl.trainers.distributed import is_main, world_size
-from negrl.trainers.methods import METHODS
 
 __all__ = ["STAGES", "ArmRun", "RunRecord", "run", "run_stages", "train_arm"]
 

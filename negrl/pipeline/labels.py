@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from negrl.labelers import needs_policy, needs_rollouts
+from negrl.methods import Method
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.traces import chunks, draw, drawing, judge, prompting
 from negrl.policy import check_model, context_length, encode_prompt, encode_response
@@ -24,9 +26,7 @@ from negrl.records import (
     stable_id,
     stable_seed,
 )
-from negrl.steps.labelers import needs_policy, needs_rollouts
 from negrl.store import Stage
-from negrl.trainers.methods import Method
 
 if TYPE_CHECKING:
     from negrl.recipe import LabelSection
@@ -40,9 +40,9 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         section = section.model_copy(update={"labeler": "none"})
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        from negrl.labelers import open_labeler
+        from negrl.labeling.driver import LabelCounts, label_traces
         from negrl.problems import world_of
-        from negrl.steps.driver import LabelCounts, label_traces
-        from negrl.steps.labelers import open_labeler
         from negrl.steps.values import prompt_values
         from negrl.verify import Verifier
 
@@ -130,7 +130,7 @@ def _rewards(frame: Frame) -> Any:
     model = frame.recipe.label.prm
     if model is None:
         return None
-    from negrl.steps.labelers.prm import scorer
+    from negrl.labelers.prm import scorer
 
     return scorer(model, frame.recipe.policy, frame.recipe.engine.device)
 

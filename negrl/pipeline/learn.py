@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.methods import METHODS
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.labels import Round, view
 from negrl.pipeline.traces import draw, drawing, judge
@@ -18,7 +19,6 @@ from negrl.recipe import EvaluateSection, TrainSection, WorldProblems
 from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
-from negrl.trainers.methods import METHODS
 
 
 def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from negrl.methods import METHODS
 from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
 from negrl.recipe.problems import Problems, TracesSection, WorldProblems
 from negrl.recipe.section import Section
 from negrl.recipe.train import PolicySection, TrainSection, check_rounds
-from negrl.trainers.methods import METHODS
 
 
 class EngineSection(Section):

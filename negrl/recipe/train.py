@@ -10,8 +10,8 @@ import pydantic
 from pydantic import Field, field_validator, model_validator
 
 from negrl.errors import nearest
+from negrl.methods import METHODS, check_fields
 from negrl.recipe.section import Section
-from negrl.trainers.methods import METHODS, check_fields
 
 if TYPE_CHECKING:
     from negrl.recipe.schema import Recipe
@@ -66,7 +66,7 @@ class TrainSection(pydantic.BaseModel):
 
     def over(self, other: TrainSection) -> TrainSection:
         """This section on top of `other`'s fields (those that this method knows)."""
-        from negrl.trainers.methods import known_fields
+        from negrl.methods import known_fields
 
         known = known_fields(self.method)
         inherited = {k: v for k, v in other.fields.items() if k in known}

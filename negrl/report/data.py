@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negrl.methods import METHODS
 from negrl.records import CORRECT, INCORRECT, Step
-from negrl.trainers.methods import METHODS
 
 if TYPE_CHECKING:
     from negrl.evaluate.metrics import EvalSummary

@@ -15,9 +15,9 @@ import pydantic
 import torch
 
 from negrl.errors import InputError, nearest
+from negrl.methods import Method, Options
 from negrl.recipe import PolicySection
 from negrl.trainers.lora import check_settings
-from negrl.trainers.methods import Method, Options
 
 REFUSED = {
     "packing": "rows are trained one by one",

@@ -24,13 +24,13 @@ from typing import Any
 import pyarrow as pa
 
 from negrl.errors import GuardTripped, InputError
+from negrl.methods import Method
+from negrl.methods.guards import GuardOptions
 from negrl.recipe import PolicySection, Recipe
 from negrl.records import to_arrow
 from negrl.store import fingerprint, write_atomic
 from negrl.trainers.distributed import barrier, check_trainer, is_main, need_weights, sharding
-from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.loading import load_network
-from negrl.trainers.methods import Method
 from negrl.trainers.saving import save_model
 
 LARGE = 20_000_000

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from negrl.errors import InputError, nearest
+from negrl.methods import Options
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
-from negrl.trainers.methods import Options
 from negrl.views import advantage, outcome, preference, process_reward, prompts, rft, sft, step_preference, unary
 from negrl.views.inputs import View, ViewInputs
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from negrl.methods import Options
+from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.records import CORRECT, INCORRECT, AdvantageRow, Step, Trace
 from negrl.steps.credit import weights
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.step_advantage import StepAdvantageOptions
 from negrl.views.inputs import View, ViewInputs, in_order
 
 

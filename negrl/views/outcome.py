@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from negrl.methods import Options
+from negrl.methods.nsr import OutcomeOptions
 from negrl.records import CORRECT, INCORRECT, AdvantageRow, Trace
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.nsr import OutcomeOptions
 from negrl.views.inputs import View, ViewInputs, in_order
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from negrl.methods import Options
+from negrl.methods.dpo import DpoOptions
 from negrl.records import PreferenceRow
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.dpo import DpoOptions
 from negrl.views.inputs import View, ViewInputs, by_problem
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from negrl.methods import Options
+from negrl.methods.process_reward import ProcessRewardOptions
 from negrl.records import CORRECT, INCORRECT, Step, StepValueRow, Trace
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.process_reward import ProcessRewardOptions
 from negrl.views.inputs import View, ViewInputs, in_order
 
 

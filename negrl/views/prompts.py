@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from negrl.methods import Options
 from negrl.records import PromptRow
-from negrl.trainers.methods import Options
 from negrl.views.inputs import View, ViewInputs
 
 

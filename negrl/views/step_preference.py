@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from negrl.methods import Options
+from negrl.methods.step_dpo import StepDpoOptions
 from negrl.records import CORRECT, INCORRECT, PreferenceRow
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.step_dpo import StepDpoOptions
 from negrl.views.continuations import Continuations, Place, Tokens, right_continuations
 from negrl.views.inputs import View, ViewInputs, in_order
 

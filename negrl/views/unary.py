@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from negrl.methods import Options
+from negrl.methods.kto import KtoOptions
 from negrl.records import UnaryRow
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.kto import KtoOptions
 from negrl.views.inputs import View, ViewInputs, by_problem
 
 

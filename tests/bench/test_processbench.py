@@ -8,9 +8,9 @@ import pytest
 
 from negrl.bench.processbench import Row, Score, f1, main, markdown, predict, read
 from negrl.errors import InputError
+from negrl.labelers import Task
+from negrl.labelers.arithmetic import ArithmeticLabeler
 from negrl.recipe import LabelSection
-from negrl.steps.labelers import Task
-from negrl.steps.labelers.arithmetic import ArithmeticLabeler
 from negrl.steps.values import Difference, exact
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from negrl.labeling.driver import LabelCounts
 from negrl.pipeline.labels import _value_settings, shares
 from negrl.recipe import LabelSection
 from negrl.records import Rollout, Step
-from negrl.steps.driver import LabelCounts
 from negrl.store import Stage, Store
 
 from .conftest import Ran

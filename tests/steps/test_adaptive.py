@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 
+from negrl.labelers.adaptive import AdaptiveLabeler
+from negrl.labelers.base import Branch, Outcome, Task
+from negrl.labelers.fixed import FixedLabeler
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.steps.credit import label_steps
-from negrl.steps.labelers.adaptive import AdaptiveLabeler
-from negrl.steps.labelers.base import Branch, Outcome, Task
-from negrl.steps.labelers.fixed import FixedLabeler
 from negrl.steps.split import Span
 from negrl.steps.values import Difference, exact
 

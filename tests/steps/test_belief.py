@@ -8,9 +8,9 @@ import random
 import numpy as np
 import pytest
 
+from negrl.labelers.base import Branch, Task
+from negrl.labelers.belief import BeliefLabeler, ridge_logistic
 from negrl.records import CORRECT, INCORRECT, Problem
-from negrl.steps.labelers.base import Branch, Task
-from negrl.steps.labelers.belief import BeliefLabeler, ridge_logistic
 from negrl.steps.split import Span
 from negrl.steps.values import estimate, exact
 

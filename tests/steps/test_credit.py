@@ -5,10 +5,10 @@ import math
 
 import pytest
 
+from negrl.labelers.base import plain_differences
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Step
 from negrl.steps.credit import in_band, label_steps, relabel, weights
-from negrl.steps.labelers.base import plain_differences
 from negrl.steps.values import Estimate, estimate, exact, verdict_value
 
 SECTION = LabelSection()  # dead zone 0.2, band 0.1-0.9, 90%

@@ -5,10 +5,7 @@ import random
 import pytest
 
 from negrl.errors import InputError
-from negrl.recipe import LabelSection
-from negrl.records import CORRECT, Problem
-from negrl.steps.credit import label_steps
-from negrl.steps.labelers import (
+from negrl.labelers import (
     Ask,
     BisectLabeler,
     ConsensusLabeler,
@@ -22,8 +19,11 @@ from negrl.steps.labelers import (
     needs_rollouts,
     open_labeler,
 )
-from negrl.steps.labelers.base import CountingLabeler
-from negrl.steps.labelers.search import SearchLabeler
+from negrl.labelers.base import CountingLabeler
+from negrl.labelers.search import SearchLabeler
+from negrl.recipe import LabelSection
+from negrl.records import CORRECT, Problem
+from negrl.steps.credit import label_steps
 from negrl.steps.split import Span
 from negrl.steps.values import Difference, Estimate, difference, estimate, exact
 

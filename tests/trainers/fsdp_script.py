@@ -17,12 +17,12 @@ from conftest import sft_rows
 from test_tree_training import advantages, pairs
 
 from negrl.errors import InputError
+from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers import checkpoints
 from negrl.trainers.distributed import barrier, check_processes, world_size
 from negrl.trainers.fit import FitResult, fit
-from negrl.trainers.methods import METHODS
 
 LAUNCHED = {
     "ACCELERATE_USE_FSDP": "true",

@@ -15,11 +15,11 @@ from test_step_grpo import ROWS as PROMPTS
 from test_step_grpo import recipe
 from test_tree_training import advantages, pairs
 
+from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
 from negrl.trainers.distributed import check_processes, world_size
 from negrl.trainers.fit import fit
-from negrl.trainers.methods import METHODS
 
 LAYOUTS = {1: [(16, 1), (4, 4)], 2: [(4, 2), (8, 1)]}
 """Processes -> (rows per process, accumulation): a global batch of 16 each."""

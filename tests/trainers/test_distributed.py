@@ -133,6 +133,6 @@ def test_the_trainer_itself_is_looked_at(left, fields, expected, tiny, tmp_path,
 
 
 def test_importing_the_room_loads_no_torch():
-    rooms = "negrl.trainers, negrl.trainers.methods, negrl.trainers.distributed, negrl.trainers.fit"
+    rooms = "negrl.trainers, negrl.methods, negrl.trainers.distributed, negrl.trainers.fit"
     done = launch("-c", f"import sys, {rooms}; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr

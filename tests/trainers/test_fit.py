@@ -8,10 +8,10 @@ import torch
 from conftest import advantage_rows, pair_rows, sft_rows
 
 from negrl.errors import InputError
+from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.fit import fit
-from negrl.trainers.methods import METHODS
 
 KINDS = {
     "sft": (sft_rows, SftRow),

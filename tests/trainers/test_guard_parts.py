@@ -8,9 +8,9 @@ import torch
 from conftest import advantage_rows, pair_rows, sft_rows
 from test_fit import load, log_probs
 
+from negrl.methods.guards import GuardOptions
 from negrl.records import AdvantageRow, PreferenceRow, UnaryRow, to_arrow
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
-from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.guards.probes import probes, unweighted_share
 from negrl.trainers.guards.rules import tripped
 from negrl.trainers.sft import TokenCollator

@@ -9,8 +9,8 @@ from conftest import advantage_rows, pair_rows, sft_rows, tokens
 from test_fit import KINDS, difference, log_probs, run, weights
 
 from negrl.errors import GuardTripped
+from negrl.methods.guards import GuardOptions
 from negrl.records import PreferenceRow, SftRow, to_arrow
-from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.guards.probes import hold_out
 
 SMALL = {"holdout": 0.25, "at_least": 2, "every": 2, "samples": 3, "max_new_tokens": 6, "samples_every": 4}

@@ -23,10 +23,10 @@ GUARDS = {
 def train(model, out, rows_per_process):
     from conftest import advantage_rows, sft_rows
 
+    from negrl.methods import METHODS
     from negrl.recipe import PolicySection
     from negrl.records import AdvantageRow, SftRow
     from negrl.trainers.fit import fit
-    from negrl.trainers.methods import METHODS
 
     base = {"per_device_train_batch_size": rows_per_process, "num_train_epochs": 2, "logging_steps": 1}
     signed = {"learning_rate": 1e-3, "normalize": "step", "anchor": 0.1, "guards": {**GUARDS, "keep": "best"}}

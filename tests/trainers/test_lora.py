@@ -19,13 +19,13 @@ from test_resume import Killed, kill_at
 from test_tree_training import ROWS as SHARING
 
 from negrl.errors import InputError
+from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.recipe.train import LoraSection
 from negrl.trainers.checkpoints import is_whole
 from negrl.trainers.config import configure
 from negrl.trainers.fit import fit
 from negrl.trainers.loading import load_network
-from negrl.trainers.methods import METHODS
 
 HERE = Path(__file__).parent
 ROWS = {

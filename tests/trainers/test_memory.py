@@ -18,12 +18,12 @@ from test_step_grpo import train as train_online
 from test_tree_training import advantages, answers, pairs
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.recipe.train import LoraSection
 from negrl.trainers import compat
 from negrl.trainers.fit import fit
 from negrl.trainers.head import AT_LEAST
-from negrl.trainers.methods import METHODS
 
 VOCABULARY = 20_000
 LIMIT = (AT_LEAST + 10) * VOCABULARY

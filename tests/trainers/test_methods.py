@@ -13,11 +13,11 @@ from conftest import advantage_rows, pair_rows, sft_rows, tokens
 from torch.nn.functional import logsigmoid
 
 from negrl.errors import InputError
+from negrl.methods import METHODS, check_fields
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, UnaryRow
 from negrl.trainers.fit import fit
 from negrl.trainers.kto import balanced
-from negrl.trainers.methods import METHODS, check_fields
 
 
 def train(method, rows, model, out, **fields):

@@ -12,14 +12,14 @@ import torch
 from conftest import tokens
 
 from negrl.errors import InputError
+from negrl.labelers.base import Task
+from negrl.labelers.prm import PrmLabeler, scores
+from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, StepValueRow
-from negrl.steps.labelers.base import Task
-from negrl.steps.labelers.prm import PrmLabeler, scores
 from negrl.steps.split import Span
 from negrl.steps.values import exact
 from negrl.trainers.fit import fit
-from negrl.trainers.methods import METHODS
 from negrl.trainers.process_reward import NO_TARGET, value_loss
 
 BAD = 2  # once this token is there, the chance is 0.1; before, 0.9

@@ -8,8 +8,8 @@ from conftest import advantage_rows
 from test_fit import difference, log_probs, run, weights
 
 from negrl.errors import InputError
+from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.recipe import load_recipe
-from negrl.trainers.methods.step_advantage import StepAdvantageOptions
 
 RECIPE = """
 name: r

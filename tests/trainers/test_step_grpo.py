@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from negrl.errors import InputError
+from negrl.methods import METHODS
 from negrl.recipe import Recipe
 from negrl.records import PromptRow
 from negrl.trainers.fit import fit
-from negrl.trainers.methods import METHODS
 
 ALPHABET = ["<pad>", "<eos>", "1", "2", "\n"]
 EOS, ROOM = 1, 5

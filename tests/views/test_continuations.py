@@ -8,8 +8,8 @@ from collections import defaultdict
 import pytest
 from test_views import LABEL, TOKENIZER, Table, ids, pairs
 
+from negrl.methods.step_dpo import StepDpoOptions
 from negrl.steps.split import split_steps
-from negrl.trainers.methods.step_dpo import StepDpoOptions
 from negrl.views import build_view, continuations
 from negrl.views.continuations import right_continuations
 

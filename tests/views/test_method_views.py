@@ -8,14 +8,14 @@ import random
 import pytest
 from test_views import EOS, Table, ids, pairs, text
 
+from negrl.methods import Options
+from negrl.methods.kto import KtoOptions
+from negrl.methods.nsr import OutcomeOptions
+from negrl.methods.process_reward import ProcessRewardOptions
+from negrl.methods.psr_nsr import PsrNsrOptions
+from negrl.methods.step_dpo import StepDpoOptions
+from negrl.methods.topr import ToprOptions
 from negrl.records import PromptRow, StepValueRow
-from negrl.trainers.methods import Options
-from negrl.trainers.methods.kto import KtoOptions
-from negrl.trainers.methods.nsr import OutcomeOptions
-from negrl.trainers.methods.process_reward import ProcessRewardOptions
-from negrl.trainers.methods.psr_nsr import PsrNsrOptions
-from negrl.trainers.methods.step_dpo import StepDpoOptions
-from negrl.trainers.methods.topr import ToprOptions
 from negrl.views import build_view
 from negrl.views.unary import _others
 

@@ -11,13 +11,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from negrl.errors import InputError
+from negrl.methods import METHODS, Options
+from negrl.methods.dpo import DpoOptions
+from negrl.methods.step_advantage import StepAdvantageOptions
+from negrl.methods.step_dpo import StepDpoOptions
 from negrl.recipe import LabelSection
 from negrl.records import AdvantageRow, PreferenceRow, Problem, Rollout, Sampling, SftRow, Step, Trace
 from negrl.steps.split import split_steps
-from negrl.trainers.methods import METHODS, Options
-from negrl.trainers.methods.dpo import DpoOptions
-from negrl.trainers.methods.step_advantage import StepAdvantageOptions
-from negrl.trainers.methods.step_dpo import StepDpoOptions
 from negrl.views import VIEWS, ViewInputs, build_view
 from negrl.views.preference import _schedule
 

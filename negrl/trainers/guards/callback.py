@@ -18,11 +18,11 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from negrl.methods.guards import GuardOptions
 from negrl.records import from_dict
 from negrl.store import write_atomic
 from negrl.trainers.checkpoints import drop_shards, load_shard, save_shard
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
-from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.guards.probes import Probe, probes, unweighted_share
 from negrl.trainers.guards.rules import tripped
 from negrl.trainers.sft import TokenCollator, padding_id

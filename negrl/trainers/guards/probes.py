@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from negrl.methods.guards import GuardOptions
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, UnaryRow, stable_id
-from negrl.trainers.guards.options import GuardOptions
 from negrl.trainers.rows import flat_column
 
 ROW_TYPES = (SftRow, AdvantageRow, PreferenceRow, UnaryRow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from negrl.trainers.guards.options import GuardOptions
+from negrl.methods.guards import GuardOptions
 
 Numbers = Mapping[str, float]
 

@@ -5,7 +5,7 @@ a labeler (`label.labeler: prm`), not a policy."""
 
 from typing import Literal
 
-from negrl.trainers.methods import Method, Options
+from negrl.methods import Method, Options
 
 
 class ProcessRewardOptions(Options):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from negrl.labelers.base import Ask, CountingLabeler, Outcome, Task
 from negrl.records import INCORRECT
-from negrl.steps.labelers.base import Ask, CountingLabeler, Outcome, Task
 from negrl.steps.values import Difference, Estimate
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negrl.steps.labelers.base import Ask, CountingLabeler, Task
+from negrl.labelers.base import Ask, CountingLabeler, Task
 
 
 class FixedLabeler(CountingLabeler):

@@ -1,6 +1,6 @@
 """SFT on the reference solutions (a teacher's or a person's): the positive-only baseline."""
 
-from negrl.trainers.methods import Method
+from negrl.methods import Method
 
 METHOD = Method(
     name="sft",

@@ -2,7 +2,7 @@
 it is now, and give every token its step's advantage (VinePPO, Kazemnejad et al. 2024, arXiv:2410.01679) in
 TRL's GRPO loss. Sampling, verifying and labelling are as the recipe's `sample`, `verify` and `label` say."""
 
-from negrl.trainers.methods import Method
+from negrl.methods import Method
 
 METHOD = Method(
     name="step_grpo",

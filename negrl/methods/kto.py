@@ -3,7 +3,7 @@ lowered against the policy's mean drift, with no partner needed."""
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method, Options
+from negrl.methods import Method, Options
 
 
 class KtoOptions(Options):

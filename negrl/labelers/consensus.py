@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from negrl.labelers.base import Ask, Labeler, Outcome, Task
 from negrl.steps.credit import counts
-from negrl.steps.labelers.base import Ask, Labeler, Outcome, Task
 from negrl.steps.values import Difference, Estimate
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from negrl.labelers.base import Ask, Outcome, Task
 from negrl.steps.equations import first_false
-from negrl.steps.labelers.base import Ask, Outcome, Task
 from negrl.steps.values import Difference, Estimate, exact
 
 _FALSE = Difference(-1.0, -1.0, -1.0)

@@ -1,7 +1,7 @@
 """Rejection-sampling fine-tuning: SFT on the policy's own right answers (Yuan et al. 2023,
 arXiv:2308.01825). Positive-only, so it also copies the spurious steps inside them."""
 
-from negrl.trainers.methods import Method, Options
+from negrl.methods import Method, Options
 
 
 class RftOptions(Options):

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negrl.engines.base import Completion, Engine, Request
+from negrl.labelers.base import Ask, Branch, Outcome
+from negrl.labeling.prefixes import Path, Prefix, branches
 from negrl.records import CORRECT, Problem, Rollout, Verdict, stable_id, stable_seed
-from negrl.steps.labelers.base import Ask, Branch, Outcome
-from negrl.steps.prefixes import Path, Prefix, branches
 from negrl.steps.values import VERIFIER_FAILED
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method
-from negrl.trainers.methods.dpo import DpoOptions
+from negrl.methods import Method
+from negrl.methods.dpo import DpoOptions
 
 
 class StepDpoOptions(DpoOptions):

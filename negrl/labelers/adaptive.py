@@ -1,6 +1,6 @@
 """Spend rollouts where they can still change what training will read: the default.
 
-Each trace has a posterior over its value path (negrl/steps/posterior.py), from the sampler's logprobs, the
+Each trace has a posterior over its value path (negrl/labelers/posterior.py), from the sampler's logprobs, the
 problem's other traces, and all rollouts that share its prefixes. A step is settled when it is all but sure on
 which side of the dead zone its advantage lies, and, if outside, how large it is. A trace whose steps are
 all settled is finished. The others ask for a few rollouts more, from the prefix on their path where a
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from negrl.labelers.base import Ask, Outcome, Task
+from negrl.labelers.posterior import Floats, PathPosterior, Paths
 from negrl.records import CORRECT
-from negrl.steps.labelers.base import Ask, Outcome, Task
-from negrl.steps.posterior import Floats, PathPosterior, Paths
 from negrl.steps.values import Difference, Estimate, verdict_value
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class AdaptiveLabeler:
         """The calibrated beliefs as pseudo-counts: a value known to variance rho V (1 - V) is worth 1 / rho - 1
         samples. The beliefs of one trace err together, so they share that number; and only the share of the
         verdicts' log loss by which they beat V_0, which is known already, is news."""
-        from negrl.steps.labelers.belief import BeliefLabeler
+        from negrl.labelers.belief import BeliefLabeler
 
         belief = BeliefLabeler(self.section.confidence)
         belief.start(self._tasks)

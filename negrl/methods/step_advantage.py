@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from negrl.trainers.methods import Method, Options
+from negrl.methods import Method, Options
 
 
 class StepAdvantageOptions(Options):

@@ -3,8 +3,8 @@ weight -1, right ones with lambda_+ = 0.1, which keeps pass@k where lambda_+ = 1
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method
-from negrl.trainers.methods.nsr import OutcomeOptions
+from negrl.methods import Method
+from negrl.methods.nsr import OutcomeOptions
 
 
 class PsrNsrOptions(OutcomeOptions):

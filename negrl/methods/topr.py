@@ -4,8 +4,8 @@ the policy has moved from the one that sampled them."""
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method
-from negrl.trainers.methods.nsr import OutcomeOptions
+from negrl.methods import Method
+from negrl.methods.nsr import OutcomeOptions
 
 
 class ToprOptions(OutcomeOptions):

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from negrl.engines.base import Engine
+from negrl.labelers.base import Branch, Labeler, Task
+from negrl.labeling.prefixes import Path, Prefix, merge_prefixes, other_samples
+from negrl.labeling.rollouts import RolloutStream, Verify
 from negrl.records import CORRECT, INCORRECT, Problem, Rollout, Step, Trace
 from negrl.steps.credit import in_band, label_steps
-from negrl.steps.labelers.base import Branch, Labeler, Task
-from negrl.steps.prefixes import Path, Prefix, merge_prefixes, other_samples
-from negrl.steps.rollouts import RolloutStream, Verify
 from negrl.steps.split import Span, split_steps
 from negrl.steps.values import Difference, Estimate, prompt_values
 

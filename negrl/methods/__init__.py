@@ -17,7 +17,7 @@ from typing import Any
 import pydantic
 
 from negrl.errors import nearest
-from negrl.trainers.guards.options import GuardOptions
+from negrl.methods.guards import GuardOptions
 
 _MODULES = (
     *("sft", "dft", "rft", "dpo", "kto", "step_dpo", "step_advantage", "nsr", "psr_nsr", "topr"),
@@ -130,6 +130,4 @@ def check_fields(method: str, fields: dict[str, Any]) -> None:
     METHODS[method].split(fields)
 
 
-METHODS: dict[str, Method] = {
-    name: importlib.import_module(f"negrl.trainers.methods.{name}").METHOD for name in _MODULES
-}
+METHODS: dict[str, Method] = {name: importlib.import_module(f"negrl.methods.{name}").METHOD for name in _MODULES}

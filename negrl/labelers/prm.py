@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError
-from negrl.steps.labelers.base import Ask, Outcome, Task, plain_differences
+from negrl.labelers.base import Ask, Outcome, Task, plain_differences
 from negrl.steps.values import Difference, Estimate, exact, verdict_value, with_best_of
 
 if TYPE_CHECKING:

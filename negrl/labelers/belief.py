@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrl.intervals import z_score
+from negrl.labelers.base import Ask, Branch, Outcome, Task, plain_differences
 from negrl.records import CORRECT, stable_seed
-from negrl.steps.labelers.base import Ask, Branch, Outcome, Task, plain_differences
 from negrl.steps.values import Difference, Estimate, verdict_value, with_best_of
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negrl.steps.labelers.base import Ask, Outcome, Task
+from negrl.labelers.base import Ask, Outcome, Task
 from negrl.steps.values import Difference, Estimate
 
 

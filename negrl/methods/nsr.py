@@ -4,8 +4,8 @@ holds on to what is right, and without the taper nothing stops the fall: few ste
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method
-from negrl.trainers.methods.step_advantage import StepAdvantageOptions
+from negrl.methods import Method
+from negrl.methods.step_advantage import StepAdvantageOptions
 
 
 class OutcomeOptions(StepAdvantageOptions):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from negrl.labelers.base import Branch
 from negrl.records import CORRECT, Trace
-from negrl.steps.labelers.base import Branch
 from negrl.steps.split import Span
 from negrl.steps.values import VERIFIER_FAILED, Estimate
 

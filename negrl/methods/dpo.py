@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from negrl.trainers.methods import Method, Options
+from negrl.methods import Method, Options
 
 
 class DpoOptions(Options):

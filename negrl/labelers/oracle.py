@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+from negrl.labelers.base import Ask, Outcome, Task, plain_differences
 from negrl.records import Problem
-from negrl.steps.labelers.base import Ask, Outcome, Task, plain_differences
 from negrl.steps.values import Difference, Estimate, exact, verdict_value
 
 

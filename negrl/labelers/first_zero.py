@@ -3,7 +3,7 @@ on, until after one of them none comes out right. That is the step; when there i
 
 from __future__ import annotations
 
-from negrl.steps.labelers.search import SearchLabeler
+from negrl.labelers.search import SearchLabeler
 
 
 class FirstZeroLabeler(SearchLabeler):

@@ -2,7 +2,7 @@
 own probability, -sg(p) log p, so that unlikely tokens of the reference solutions pull less. TRL's SFT loss
 `dft`; `rft` with `loss_type: dft` is the same on the policy's own right answers."""
 
-from negrl.trainers.methods import Method
+from negrl.methods import Method
 
 METHOD = Method(
     name="dft",

@@ -7,7 +7,7 @@ in between, another step may be found.
 
 from __future__ import annotations
 
-from negrl.steps.labelers.search import SearchLabeler
+from negrl.labelers.search import SearchLabeler
 
 
 class BisectLabeler(SearchLabeler):

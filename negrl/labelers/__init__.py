@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from negrl.errors import InputError
-from negrl.steps.labelers.base import Ask, Branch, Labeler, Outcome, Task
-from negrl.steps.labelers.bisect import BisectLabeler
-from negrl.steps.labelers.consensus import ConsensusLabeler
-from negrl.steps.labelers.first_zero import FirstZeroLabeler
-from negrl.steps.labelers.fixed import FixedLabeler
-from negrl.steps.labelers.none import NoLabeler
-from negrl.steps.labelers.oracle import OracleLabeler
+from negrl.labelers.base import Ask, Branch, Labeler, Outcome, Task
+from negrl.labelers.bisect import BisectLabeler
+from negrl.labelers.consensus import ConsensusLabeler
+from negrl.labelers.first_zero import FirstZeroLabeler
+from negrl.labelers.fixed import FixedLabeler
+from negrl.labelers.none import NoLabeler
+from negrl.labelers.oracle import OracleLabeler
 
 if TYPE_CHECKING:
     from negrl.recipe import LabelSection
@@ -57,19 +57,19 @@ def open_labeler(section: LabelSection, value: Callable[[Problem, str], float] |
         )
         return ConsensusLabeler(first, second, section)
     if name == "adaptive":
-        from negrl.steps.labelers.adaptive import AdaptiveLabeler
+        from negrl.labelers.adaptive import AdaptiveLabeler
 
         return AdaptiveLabeler(section)
     if name == "belief":
-        from negrl.steps.labelers.belief import BeliefLabeler
+        from negrl.labelers.belief import BeliefLabeler
 
         return BeliefLabeler(section.confidence, section.best_of)
     if name == "prm":
-        from negrl.steps.labelers.prm import PrmLabeler
+        from negrl.labelers.prm import PrmLabeler
 
         return PrmLabeler(section.confidence, section.best_of)
     if name == "arithmetic":
-        from negrl.steps.labelers.arithmetic import ArithmeticLabeler
+        from negrl.labelers.arithmetic import ArithmeticLabeler
 
         return ArithmeticLabeler()
     if name == "oracle":
