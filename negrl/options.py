@@ -1,0 +1,95 @@
+"""What the sections of a recipe are made of: checked keys, whose docstrings are the help.
+
+A section may name a module (`label.labeler: adaptive`); that module's own options then stand beside the
+section's common keys. `PickedSection` does that: an instance is of a class that has both.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Self
+
+import pydantic
+from pydantic import Field, model_validator
+
+
+class Section(pydantic.BaseModel):
+    """A mapping of the recipe. Unknown keys are refused."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Options(Section):
+    """What a module (a labeler, a splitter, an engine) can be told in the section that names it.
+
+    Every option is part of the key under which a stage's results are stored, unless it is declared with `unkeyed`.
+    """
+
+
+def unkeyed(default: Any, **constraints: Any) -> Any:
+    """A pydantic Field that results do not depend on, so that changing it redoes nothing: a batch size, a device."""
+    return Field(default, json_schema_extra={"keyed": False}, **constraints)
+
+
+def keyed_names(model: type[pydantic.BaseModel]) -> set[str]:
+    """The fields that belong in a stage's key: all but those declared with `unkeyed`."""
+    extras = {name: field.json_schema_extra for name, field in model.model_fields.items()}
+    return {name for name, extra in extras.items() if not (isinstance(extra, dict) and extra.get("keyed") is False)}
+
+
+class PickedSection(Section):
+    """A section some of whose keys name modules, and which has the options of those modules, too.
+
+    Whoever makes an instance (a recipe, a call) gets one of a subclass with just these options. A subclass says in
+    `pick` which they are.
+    """
+
+    @classmethod
+    def pick(cls, data: Mapping[str, Any]) -> list[type[Options]]:
+        """The options of the modules that `data` names, or that the defaults name.
+
+        Raises:
+            ValueError: there is no module of that name.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def chosen(cls, data: Mapping[str, Any]) -> type[Self]:
+        """The class of an instance with these keys: `cls`, and the options of what they name."""
+        if getattr(cls, "_common", None) is not None:  # picked already
+            return cls
+        return _combined(cls, tuple(dict.fromkeys(cls.pick(data))))
+
+    def __new__(cls, *args: Any, **data: Any) -> Self:
+        return super().__new__(cls if args else cls.chosen(data))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_chosen(cls, data: Any, handler: Any) -> Any:
+        if getattr(cls, "_common", None) is not None or not isinstance(data, Mapping):
+            return handler(data)
+        return cls.chosen(data).model_validate(data)
+
+    def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
+        return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())
+
+    def options(self) -> dict[str, Any]:
+        """The options that belong in a stage's key, by name."""
+        common = set(getattr(type(self), "_common", type(self)).model_fields)
+        return self.model_dump(include=keyed_names(type(self)) - common)
+
+
+def _rebuilt(section: type[PickedSection], data: dict[str, Any]) -> PickedSection:
+    return section.model_validate(data)
+
+
+@functools.cache
+def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[Any]:
+    bases = [o for o in options if not any(o is not other and issubclass(other, o) for other in options)]
+    for base in bases:
+        if shared := sorted(base.model_fields.keys() & section.model_fields.keys()):
+            raise TypeError(f"{base.__module__}.{base.__name__}: '{shared[0]}' is a key of every {section.__name__}")
+    made = pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__)
+    made._common = section
+    return made
