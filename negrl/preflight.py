@@ -48,6 +48,8 @@ def preflight(recipe: Recipe) -> Checked:
         InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
             the model folder is none.
     """
+    world = world_of(recipe.problems)
+    open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
     model_key = check_model(recipe.policy) if recipe.policy.model is not None else None
     train: list[Problem] = []
     evaluate: list[Problem] = []
@@ -66,9 +68,7 @@ def preflight(recipe: Recipe) -> Checked:
             new = [dataclasses.replace(p, solution=None) for p in new]
         train = [*train, *new]
     _check_use(recipe, train, evaluate)
-    checked = Checked(recipe, train, evaluate, imported, model_key)
-    open_labeler(recipe.label, checked.oracle)  # refuses one that can't be had, before anything is spent
-    return checked
+    return Checked(recipe, train, evaluate, imported, model_key)
 
 
 def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) -> None:
