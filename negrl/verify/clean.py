@@ -34,6 +34,7 @@ _WRAPPERS = re.compile(
     r"|\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<k>[^{}]*)\}|\{(?P<l>[^{}]*)\}|\((?P<m>[A-Z])\)"
 )
 _SPACING = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~")  # not the space after a row's \\
+_INNER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}")
 _NARROWED = re.compile(r"(?<=[0-9])\\!(?=[0-9])")
 _GROUPS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9/]|,[0-9])")
 _UNBRACED = re.compile(r"\\frac\s*(?:([0-9])|(\{[^{}]*\}))\s*(?:([0-9])(?!\s*[0-9])|(\{[^{}]*\}))")
@@ -65,6 +66,8 @@ def clean(text: str) -> str:
             text = next(g for g in match.groups() if g is not None)
         if text == before:
             break
+    if r"box" in text:
+        text = _INNER_BOX.sub(r"\1", text)
     text = _NARROWED.sub(" ", text).replace(r"\!", "").replace(r"\%", "%")
     bare = text.count("$") - text.count(r"\$")
     if bare == 1:  # not the signs around a formula
