@@ -92,7 +92,7 @@ def _braced(match: re.Match[str]) -> str:
 def flat(text: str) -> str:
     """Cleaned text without \\text{}, for comparing as text; case counts only in formulas."""
     text = re.sub(r"\s+", " ", _TEXT.sub(r" \1 ", text)).strip()
-    return text.casefold() if has_prose(text) else re.sub(r"(?<![0-9]) | (?![0-9])", "", text)
+    return text.casefold() if has_prose(text) else re.sub(r"(?<![0-9.]) | (?![0-9.])", "", text)
 
 
 def has_prose(text: str) -> bool:

@@ -13,7 +13,10 @@ from negrl.verify.clean import clean, has_prose
 
 _TAIL = 1500
 _LONGEST = 400
-_END = re.compile(r"(?<![0-9A-Z.])[.!?](?=[\s*_)\"']|\Z)(?!\s*[a-z])|(?<=[0-9])[.!?](?=\s+[A-Z*#(\\$]|\s*\Z)|\n")
+_END = re.compile(
+    r"(?<![0-9A-Z.])[.!?](?=[\s*_)\"']|\Z)(?!\s*[a-z])|(?<=[0-9])[.!?](?=\s+[A-Z*#(\\$]|\s*\Z)|\n"
+    r"|(?<=\])\s(?=\s*(?:Therefore|Thus|So|Hence|Finally|This|In total)\b)"
+)
 _HEDGE = re.compile(
     r"\?|\b(?:if|unless|maybe|perhaps|possibl[ey]|might|may|could|approximately|about|around|nearly|almost|roughly|estimate\w*"
     r"|suppose|assum\w+|let|wait|actually|however|(?:is|are|was|were|do|does) not|cannot|not (?=[$\\(*]*[0-9]|enough|possible|equal)|unknown"
@@ -21,6 +24,13 @@ _HEDGE = re.compile(
     r"|impossible|at (?:least|most)|between|consider)\b|(?:is|are|ca|wo|do|does|was)n['\u2019]t\b|\\approx|\\neq|\u2248",
     re.IGNORECASE,
 )
+_DOUBT = re.compile(
+    r"\?|\b(?:if|unless|maybe|perhaps|possibly|might|may|could|approximately|about|roughly|suppose|assum\w+|let|wait|actually|however|but"
+    r"|not|cannot|wrong|incorrect|check|verif\w+|example|next|step [0-9]+|continue|impossible)\b|n['\u2019]t\b|\\approx|\\neq|\u2248",
+    re.IGNORECASE,
+)
+_PREDICATE = re.compile(r"(?:\b(?:is|are|was|were|be|equals?|costs?)|[A-Za-z)]\s*=)\s*:?\s*(?P<value>\*\*[^*\n]{1,80}\*\*|\x00|-?[$€£]?[\d.,]+(?:/\d+)?%?)[\s.!*]*\Z")
+_TOTAL = re.compile(r"\ba total of (-?[$€£]?[\d.,]+)(?![\d/*^+-])", re.IGNORECASE)
 _MATH = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\$(?P<b>[^$\n]+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _NUMBER = re.compile(
@@ -33,7 +43,11 @@ _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 def conclusion(text: str) -> str | None:
     """The one value of the last sentence, or None."""
     sentence = last_sentence(text)
-    if sentence is None or len(sentence) > _LONGEST or _HEDGE.search(_MATH.sub(" ", sentence)):
+    if sentence is None or len(sentence) > _LONGEST:
+        return None
+    if not _DOUBT.search(_MATH.sub(" ", sentence)) and (value := _predicate(sentence)) is not None:
+        return value
+    if _HEDGE.search(_MATH.sub(" ", sentence)):
         return None
     bold = [b.strip(" .:,$") if _value(b.strip(" .:,")) is None else b.strip(" .:,") for b in _BOLD.findall(sentence)]
     if bold:
@@ -44,6 +58,23 @@ def conclusion(text: str) -> str | None:
             return None if values else _plain(re.sub(r"\*\*", "", sentence))
         sentence = bold[0]
     return _plain(sentence)
+
+
+def _predicate(sentence: str) -> str | None:
+    """What the sentence says that something is, at its very end: "the greatest n of the first 100 is **6**"."""
+    formulas: list[str] = []
+
+    def mask(match: re.Match[str]) -> str:
+        formulas.append(next(g for g in match.groups() if g is not None))
+        return "\x00"
+
+    masked = _MATH.sub(mask, sentence.replace("\x00", ""))
+    match = _PREDICATE.search(masked)
+    if match is None:
+        totals = _TOTAL.findall(masked)
+        return totals[0].rstrip(".,") if len(totals) == 1 else None
+    value = match["value"].strip("*").strip(" .,:")
+    return _value(formulas[-1] if value == "\x00" else value) if value.count("\x00") < 2 and formulas[:1] or "\x00" not in value else None
 
 
 def _plain(sentence: str) -> str | None:
@@ -88,7 +119,7 @@ def last_sentence(text: str) -> str | None:
     tail = text[-_TAIL:].rstrip()
     parts: list[str] = []
     start = 0
-    masked = _MATH.sub(lambda m: "x" * len(m.group()), tail)
+    masked = _MATH.sub(lambda m: "x" * (len(m.group()) - 1) + ("]" if m.lastgroup in "ad" else "x"), tail)
     for match in _END.finditer(masked):
         parts.append(tail[start : match.end()])
         start = match.end()

@@ -245,8 +245,9 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
         return _NONE if answer is None else Found(answer[:_MAX_ANSWER], method)
     outside = unquoted(outside)
     found = _marked(outside, method)
-    if found is None and (conclude or method == "conclusion"):
-        answer = None if method == "auto" and _has_box(outside) and not box_spans(outside) else conclusion(outside)
+    if found is None and (method == "conclusion" or (conclude and method == "auto")):
+        rejected = method == "auto" and (_has_box(outside) or _ANSWER_IS.search(outside) is not None)
+        answer = None if rejected else conclusion(outside)
         return _NONE if answer is None else Found(answer[:_MAX_ANSWER], "conclusion")
     return found or _NONE
 
@@ -303,7 +304,9 @@ def _from_words(text: str) -> Found | None:
     if "nswer" not in text and "NSWER" not in text:
         return None
     for match in itertools.islice(reversed(deque(_ANSWER_IS.finditer(text), maxlen=_MAX_BOXES)), None):
-        if _CONDITIONAL.search(match.group()) or not lastword.asserted(text, match.start()):
+        if _CONDITIONAL.search(match.group()) or lastword.negated(text, match.end()):
+            continue
+        if not lastword.asserted(text, match.start()):
             continue
         answer, end = _said(text, match.end())
         if answer is None or (lastword.condition_after(text, end) and not text[end : end + 1] in ".\n"):
@@ -315,7 +318,7 @@ def _from_words(text: str) -> Found | None:
 def _checked(text: str, answer: str, name: str, start: int, end: int) -> Found:
     """The answer, unless it is not the last word."""
     answer, later = answer[:_MAX_ANSWER], text[end:]
-    if later.strip(" \n$.*)]\\") and (
+    if later.strip(" \n$.*)]}\\") and (
         lastword.taken_back(later)
         or lastword.other_value(answer, later)
         or any(lastword.contradicts(answer, other) for other in _values(later))

@@ -15,14 +15,14 @@ from negrl.verify.conclusion import conclusion, last_sentence
 
 _WINDOW = 240
 _MATH_START = r"[\s$*_`'\"(:\\\[{~]*\Z"
-_SENTENCE = re.compile(r"[.;!?](?=\s)|\n")
+_SENTENCE = re.compile(r"[.;!?](?=\s)|\n(?=[^\n]*[A-Za-z]{2})")
 _INSTRUCTION = re.compile(
-    r"\b(?:put|place|writ\w+|enclos\w+|giv\w+|provid\w+|box(?:ed)?|express\w*|present\w*|format\w*|report\w*|stat\w+|submit\w*"
-    r"|enter\w*|wrap\w*|insert\w*|should|must|please|return\w*|show\w*|remember|expected|answers?|go\w*|appear\w*)\b[^,.;\n]{0,160}?"
-    rf"(?<!\\)\b(?:in|inside|within|into|like|using|format|form|e\.g\.,?|say|box){_MATH_START}",
+    r"\b(?:put|place|write|enclose|give|provide|box|express|present|format|report|state|submit|enter|wrap|insert|return|show|answer"
+    r"|should|must|please|remember|expected|goes|use|needs?)\b[^,.;\n]{0,160}?"
+    rf"(?<!\\)\b(?:in|inside|within|into|like|using|use|format|e\.g\.,?|say){_MATH_START}",
     re.IGNORECASE | re.DOTALL,
 )
-_EXAMPLE = re.compile(rf"\b(?:for example|for instance|e\.g\.|such as|example){_MATH_START}", re.IGNORECASE)
+_EXAMPLE = re.compile(rf"\b(?:for example|for instance|e\.g\.|such as|example),?{_MATH_START}", re.IGNORECASE)
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|imagine|whether)\b", re.IGNORECASE)
 _NEGATION = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|instead of|rather than|unlike|without)|n['\u2019]t)"
@@ -31,10 +31,10 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _PART_BEFORE = re.compile(
-    r"(?:[0-9}]\.?|[0-9a-zA-Z)}]\s*/\s*|[\^_]\s*\{?|(?:[=(,\[{$]|\\\(|\\\[)\s*-\s*|(?:\A|\s)-|\\(?:cdot|times|div|sqrt|frac|left\()\s*\{?|[0-9)}]\s*[-+]\s*)\Z"
+    r"(?:[0-9}]\.?|\\(?:neq?|not\s*=)(?![a-z])\s*|[0-9a-zA-Z)}]\s*/\s*|[\^_]\s*\{?|(?:[=(,\[{$]|\\\(|\\\[)\s*-\s*|(?:\A|\s)-|\\(?:cdot|times|div|sqrt|frac|left\()\s*\{?|\}\s*\{|[0-9)}]\s*[-+]\s*)\Z"
 )
 _PART_AFTER = re.compile(
-    r"\}?\s*(?:\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|frac|sqrt|pi)(?![a-z])|[+/]\s*[0-9\\a-z(]|-\s*[0-9]|\*\s*[0-9]|!\s*[=^])"
+    r"\}?\s*(?:\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|frac|sqrt|pi)(?![a-z])|[+/]\s*[0-9\\a-z(]|-\s*[0-9]|\*\s*[0-9]|!\s*[=^]|=\s*-?\$?[0-9][0-9.,]*(?![0-9a-zA-Z^*]|\s*[-+\\]))"
     r"|\}?(?:[0-9]|\.[0-9])"
 )
 _SCALED = re.compile(
@@ -44,15 +44,16 @@ _SCALED = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"\b(?:wait\b|oops\b|hmm+\b|scratch that|correction\b|i meant\b|on second thoughts?|(?:made|my|a|is) (?:\w+ )?(?:mistaken?|error)\b"
+    r"\b(?:wait\b|oops\b|hmm+\b|scratch that|correction\b|i meant\b|on second thoughts?|(?:made|my|was) (?:\w+ )?(?:mistaken?|error)\b|an? (?:mistake|error)\b(?! to)"
     r"|wrong\b|incorrect\b|(?:not|n['\u2019]t) (?:right|correct|true\b|the (?:final |right |correct )?answer)|sorry\b|apolog"
     r"|(?:ignore|disregard|forget) (?:that|this|it|the|my|what|all|everything)\b|reconsider|never ?mind|retract|kidding\b|joking\b"
-    r"|i (?:lied|doubt)\b|not sure\b|unsure\b|try again|start over|should (?:have been|instead|really)\b"
-    r"|should be (?=[$\\(*]*-?[0-9\\])|(?:is|equals|be|are) actually\b|actually (?:is|equals|be|are|it|i|that)\b|rather[,:]"
+    r"|turn(?:s|ed) out to be (?=[$\\(*-]*[0-9])|in fact,? (?=[$\\(*-]*[0-9])|should (?:have|get|be) (?=[$\\(*-]*[0-9])|i (?:lied|doubt)\b|not sure\b|unsure\b|try again|start over|should (?:have been|instead|really)\b"
+    r"|(?:is|equals|be|are) actually\b|actually (?:is|equals|be|are|it|i|that)\b|rather[,:]"
     r"|answers?\b[^.\n]{0,40}\b(?:is|are|be)(?: not\b|n['\u2019]t\b)|(?:is|was)(?: not|n['\u2019]t) [$\\(*-]*[0-9])"
     r"|(?:^|[.!?,;(\n])\s*(?:actually|no)\b\s?[,.!:]",
     re.IGNORECASE | re.MULTILINE,
 )
+_ASKED = re.compile(r"[\s$*)\]}\\]*\?")
 _CONDITION_AFTER = re.compile(r"[^.\n]{0,60}?\b(?:if|only if|unless|provided|assuming)\b", re.IGNORECASE)
 _OR_ELSE = re.compile(r"[\s$*)\]}\\.,]*(?:or|versus|vs\.?|->|=>|\u2192|\\to|\\(?:Right|long\w*)arrow)\s+(?:else |maybe |perhaps )?[$\\(*]*-?[0-9]", re.IGNORECASE)
 _FINAL = re.compile(
@@ -69,7 +70,7 @@ def asserted(text: str, start: int) -> bool:
     """Is a mark that starts at `start` asserted by its sentence: no instruction, example, condition or negation?"""
     before = text[max(0, start - _WINDOW) : start]
     cut = 0
-    for match in _SENTENCE.finditer(before.rstrip(" \t\n$*\\[(")):
+    for match in _SENTENCE.finditer(before):
         cut = match.end()
     sentence = before[cut:]
     if _INSTRUCTION.search(sentence) or _EXAMPLE.search(before) or _NEGATION.search(sentence):
@@ -78,6 +79,11 @@ def asserted(text: str, start: int) -> bool:
     for condition in _CONDITION.finditer(sentence):
         pass
     return condition is None or re.search(r"[,:]|\bthen\b", sentence[condition.end() :]) is not None
+
+
+def negated(text: str, end: int) -> bool:
+    """Is what follows said not to be the answer, or to be a wrong one?"""
+    return _NEGATION.search(text[max(0, end - _WINDOW) : end]) is not None
 
 
 def condition_after(text: str, end: int) -> bool:
@@ -98,7 +104,7 @@ def word_after(text: str, end: int) -> str:
 
 def taken_back(later: str) -> bool:
     """Does the text after a mark doubt or correct it?"""
-    return bool(_TAKEN_BACK.search(later) or _OR_ELSE.match(later[:60]))
+    return bool(_TAKEN_BACK.search(later) or _OR_ELSE.match(later[:60]) or _ASKED.match(later[:20]))
 
 
 def other_value(answer: str, later: str) -> bool:
@@ -108,6 +114,11 @@ def other_value(answer: str, later: str) -> bool:
         found = numbers.parse(clean(match["value"]))
         if wanted is not None and found is not None and abs(found.value) != abs(wanted.value):
             return True
+    _, newline, line = later.rstrip().rpartition("\n")
+    line = line.strip(" *$.")
+    alone = numbers.parse(clean(line)) if newline and 0 < len(line) < 60 else None  # a number on a line of its own
+    if wanted is not None and alone is not None and alone.value != wanted.value:
+        return True
     last = last_sentence(later)
     value = conclusion(later) if last is not None and _CUE.match(last) else None
     return value is not None and contradicts(answer, value)

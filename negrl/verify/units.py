@@ -14,9 +14,9 @@ inch in inches|foot ft feet|yard yd|mile mi|nm nanometer nanometre|micrometer mi
 mg milligram milligramme|gram g gm gramme|kg kilogram kilo kilogramme|ton|tonne|ounce oz|pound lb
 ml milliliter millilitre|cl centiliter centilitre|liter l litre|gallon gal|quart qt|pint pt|cup|tablespoon tbsp
 teaspoon tsp|acre|hectare ha|second s sec|millisecond ms|minute min|hour h hr|day|week wk|month|year yr|decade|century
-centuries|mph|kmh kph|knot|degree deg|radian rad|gradian|celsius|fahrenheit|kelvin|hz hertz|khz|mhz|joule|kj kilojoule
+centuries|knot|degree deg|radian rad|gradian|celsius|fahrenheit|kelvin|hz hertz|khz|mhz|joule|kj kilojoule
 calorie cal|kcal kilocalorie|watt|kw kilowatt|kwh|volt|ampere amp|ohm|newton|pascal|kpa|mole mol|bit|byte|kb kilobyte
-mb megabyte|gb gigabyte|tb terabyte|unit|pixel|lap|revolution|rpm|mpg
+mb megabyte|gb gigabyte|tb terabyte|unit|pixel|lap|revolution|rpm
 """
 _MONEY = """
 dollar usd buck|cent ct|euro eur|£ sterling gbp|pence|yen jpy|yuan rmb cny|rupee inr|peso|franc|ruble|penny pennies
@@ -81,6 +81,7 @@ def _table() -> dict[str, str]:
         "centuries": "century", "inches": "inch", "grandchildren": "grandchild", "vertices": "vertex", "fishes": "fish",
         "loaves": "loaf", "leaves": "leaf", "shelves": "shelf", "knives": "knife", "scarves": "scarf",
     }  # fmt: skip
+    table.update(mph="mile per hour", mpg="mile per gallon", kmh="km per hour", kph="km per hour")
     table.update((plural, table.get(one, one)) for plural, one in irregular.items())
     return table
 
