@@ -462,4 +462,12 @@ def _expressions(text: str) -> tuple[Any, ...]:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that we brought our own deadline
     found = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return tuple(item for item in found if not isinstance(item, str))  # a str is text that it gave up on
+    return tuple(_imaginary(item) for item in found if not isinstance(item, str))  # a str is text that it gave up on
+
+
+def _imaginary(expression: Any) -> Any:
+    """An expression with the imaginary unit where the parser has a variable i: else 5i would not be the root of -25."""
+    import sympy
+
+    unit = {symbol: sympy.I for symbol in getattr(expression, "free_symbols", ()) if symbol.name == "i"}
+    return expression.subs(unit) if unit else expression
