@@ -4,6 +4,8 @@ Unknown keys are errors that name the nearest right key. Nothing here imports to
 before anything heavy.
 """
 
+from negrl.methods.section import TrainSection
+from negrl.policy.section import BuildSection, PolicySection
 from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
 from negrl.recipe.problems import (
     ChainProblems,
@@ -17,7 +19,6 @@ from negrl.recipe.problems import (
 )
 from negrl.recipe.read import first_error, load_recipe
 from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
-from negrl.recipe.train import BuildSection, PolicySection, TrainSection
 
 __all__ = [
     "BELIEF_TEXTS",

@@ -18,7 +18,7 @@ from test_tree_training import advantages, pairs
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers import checkpoints
 from negrl.trainers.distributed import barrier, check_processes, world_size

@@ -16,7 +16,7 @@ from test_step_grpo import recipe
 from test_tree_training import advantages, pairs
 
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
 from negrl.trainers.distributed import check_processes, world_size
 from negrl.trainers.fit import fit

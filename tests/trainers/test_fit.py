@@ -9,7 +9,7 @@ from conftest import advantage_rows, pair_rows, sft_rows
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.fit import fit
 

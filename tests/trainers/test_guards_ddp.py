@@ -24,7 +24,7 @@ def train(model, out, rows_per_process):
     from conftest import advantage_rows, sft_rows
 
     from negrl.methods import METHODS
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
     from negrl.records import AdvantageRow, SftRow
     from negrl.trainers.fit import fit
 

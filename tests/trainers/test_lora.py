@@ -20,8 +20,7 @@ from test_tree_training import ROWS as SHARING
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers.checkpoints import is_whole
 from negrl.trainers.config import configure
 from negrl.trainers.fit import fit

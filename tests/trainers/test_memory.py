@@ -19,8 +19,7 @@ from test_tree_training import advantages, answers, pairs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers import compat
 from negrl.trainers.fit import fit
 from negrl.trainers.head import AT_LEAST

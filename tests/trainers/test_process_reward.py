@@ -15,7 +15,7 @@ from negrl.errors import InputError
 from negrl.labelers.base import Task
 from negrl.labelers.prm import PrmLabeler, scores
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, StepValueRow
 from negrl.steps.split import Span
 from negrl.steps.values import exact
