@@ -90,7 +90,8 @@ class Recipe(Section):
         if "oracle" in self.label.members and not isinstance(self.problems, WorldProblems):
             raise ValueError("label.labeler: oracle needs a world with an exact step checker (such as chain)")
         for name, arm in self.resolved_arms.items():
-            if METHODS[arm.method].reads_values and self.label.labeler == "none":
+            needs_labels = METHODS[arm.method].reads_values or METHODS[arm.method].online
+            if needs_labels and self.label.labeler == "none":
                 raise ValueError(
                     f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
                 )

@@ -22,7 +22,7 @@ from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers import checkpoints
 from negrl.trainers.distributed import barrier, check_processes, world_size
-from negrl.trainers.fit import FitResult, fit
+from negrl.trainers.fit import FitResult, Training, fit
 
 LAUNCHED = {
     "ACCELERATE_USE_FSDP": "true",
@@ -64,7 +64,9 @@ def train(name: str, models: Path, out: Path, **more) -> FitResult:
     base = {"learning_rate": 1e-3, "logging_steps": 1, "guards": None, **fields, **more}
     accumulated = base.get("gradient_accumulation_steps", 1)
     base["per_device_train_batch_size"] = 8 // world_size() // accumulated
-    return fit(METHODS[method], base, rows, ROW_TYPES[method], model, out, PolicySection(model=model, **policy), 0)
+    return fit(
+        Training(METHODS[method], base, PolicySection(model=model, **policy), model), rows, ROW_TYPES[method], out
+    )
 
 
 def resumed(name: str, models: Path, out: Path) -> None:

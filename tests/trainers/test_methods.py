@@ -16,14 +16,14 @@ from negrl.errors import InputError
 from negrl.methods import METHODS
 from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, UnaryRow
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.kto import balanced
 
 
 def train(method, rows, model, out, **fields):
     base = {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model))
-    return fit(METHODS[method], {**base, **fields}, rows, type(rows[0]), str(model), out, policy, 0)
+    return fit(Training(METHODS[method], {**base, **fields}, policy, str(model)), rows, type(rows[0]), out)
 
 
 def load(path):

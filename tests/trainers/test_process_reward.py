@@ -19,7 +19,7 @@ from negrl.policy import PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, StepValueRow
 from negrl.steps.split import Span
 from negrl.steps.values import exact
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.process_reward import NO_TARGET, value_loss
 
 BAD = 2  # once this token is there, the chance is 0.1; before, 0.9
@@ -45,7 +45,7 @@ def value_rows(count: int, seed: int = 0) -> list[StepValueRow]:
 def train(rows, model, out, **fields):
     base = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model))
-    return fit(METHODS["process_reward"], {**base, **fields}, rows, StepValueRow, str(model), out, policy, 0)
+    return fit(Training(METHODS["process_reward"], {**base, **fields}, policy, str(model)), rows, StepValueRow, out)
 
 
 @pytest.fixture(scope="module")
