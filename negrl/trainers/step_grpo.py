@@ -23,6 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from negrl.engines.base import Completion, Engine, Request
+from negrl.engines.transformers import TransformersEngine
 from negrl.errors import InputError
 from negrl.records import CORRECT, Trace, stable_seed
 from negrl.store import write_atomic
@@ -118,8 +119,6 @@ class StepGrpoTrainer(GRPOTrainer):
                 self._last_loaded_step = self.state.global_step
             yield VllmOfTrl(self)
             return
-        from negrl.engines.transformers import TransformersEngine
-
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
