@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from negrl.errors import InputError
-from negrl.methods import METHODS, known_fields
+from negrl.methods import METHODS
 from negrl.preflight import preflight
 from negrl.recipe import Recipe, load_recipe
 from negrl.verify.extract import EXTRACTORS
@@ -144,7 +144,7 @@ def test_known_fields_are_those_of_trl() -> None:
     for method, config in (("step_advantage", trl.SFTConfig), ("dpo", trl.DPOConfig)):
         real = {f.name for f in dataclasses.fields(config) if f.init}
         own = set(METHODS[method].options.model_fields)
-        assert known_fields(method) - own == real - {"output_dir", "resume_from_checkpoint"}
+        assert METHODS[method].known_fields() - own == real - {"output_dir", "resume_from_checkpoint"}
 
 
 def test_the_schema_forbids_extra_keys_everywhere() -> None:
