@@ -12,12 +12,24 @@ from typing import Any, Self
 
 import pydantic
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from negrl.errors import nearest
 
 
 class Section(pydantic.BaseModel):
-    """A mapping of the recipe. Unknown keys are refused."""
+    """A mapping of the recipe. Unknown keys are refused, with the nearest right key in the message."""
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        for key in data if isinstance(data, Mapping) else ():
+            if key not in cls.model_fields:
+                near = nearest(str(key), cls.model_fields) or f"; expected one of {', '.join(cls.model_fields)}"
+                raise PydanticCustomError("unknown_key", "unknown key '{key}'{near}", {"key": str(key), "near": near})
+        return data
 
 
 class Options(Section):
@@ -74,8 +86,8 @@ class PickedSection(Section):
     def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
         return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())
 
-    def options(self) -> dict[str, Any]:
-        """The options that belong in a stage's key, by name."""
+    def picked_options(self) -> dict[str, Any]:
+        """The options of the picked modules that belong in a stage's key, by name."""
         common = set(getattr(type(self), "_common", type(self)).model_fields)
         return self.model_dump(include=keyed_names(type(self)) - common)
 
@@ -88,8 +100,26 @@ def _rebuilt(section: type[PickedSection], data: dict[str, Any]) -> PickedSectio
 def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[Any]:
     bases = [o for o in options if not any(o is not other and issubclass(other, o) for other in options)]
     for base in bases:
-        if shared := sorted(base.model_fields.keys() & section.model_fields.keys()):
-            raise TypeError(f"{base.__module__}.{base.__name__}: '{shared[0]}' is a key of every {section.__name__}")
+        taken = section.model_fields.keys() | dir(section)
+        if shared := sorted(base.model_fields.keys() & taken):
+            raise TypeError(
+                f"{base.__module__}.{base.__name__}: '{shared[0]}' is taken by {section.__name__}; name it otherwise"
+            )
     made = pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__)
     made._common = section
     return made
+
+
+def first_error(error: pydantic.ValidationError) -> str:
+    """The first of the errors as one line. Unknown keys come first: they often cause the others."""
+    details = sorted(error.errors(), key=lambda d: d["type"] != "unknown_key")
+    first = details[0]
+    path = [str(part) for part in first["loc"]]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if first["type"] == "unknown_key":
+        return f"unknown key '{'.'.join([*path, first['ctx']['key']])}'{first['ctx']['near']}{more}"
+    key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "required key is missing"
+    given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"{key}: {message}{given}{more}" if key else f"{message}{more}"

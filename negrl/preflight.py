@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from negrl.engines import ENGINES
 from negrl.errors import InputError
 from negrl.policy import check_model
-from negrl.problems import load_problems, world_of
+from negrl.problems import SOURCES, load_problems, world_of
 from negrl.recipe import Recipe
 from negrl.records import Problem
 from negrl.store import fingerprint
@@ -33,12 +34,13 @@ class Checked:
 
 
 def preflight(recipe: Recipe) -> Checked:
-    """Read the problems and imported traces, look at the model folder.
+    """Read the problems and imported traces, look at the model folder, look whether the engine is installed.
 
     Raises:
         InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
-            the model folder is none.
+            the model folder is none, the engine is not installed.
     """
+    ENGINES[recipe.engine.kind].version()
     model_key = check_model(recipe.policy) if recipe.policy.model is not None else None
     train: list[Problem] = []
     evaluate: list[Problem] = []
@@ -66,7 +68,8 @@ def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) ->
         raise InputError("evaluate: there are no held-out problems; set problems.evaluate, or evaluate: null")
     build = recipe.policy.build
     if build is not None and build.corpus == "world" and world_of(recipe.problems) is None:
-        raise InputError("policy.build.corpus: world needs a world (source: chain, stargraph, ledger); use solutions")
+        worlds = ", ".join(name for name, source in SOURCES.items() if source.world is not None)
+        raise InputError(f"policy.build.corpus: world needs a world (source: {worlds}); use solutions")
     if any(p.solution is not None for p in train):
         return
     needing = [f"arm '{name}' (sft)" for name, arm in recipe.resolved_arms.items() if arm.method == "sft"]

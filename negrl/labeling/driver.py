@@ -27,7 +27,8 @@ from negrl.steps.values import Difference, Estimate, prompt_values
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from negrl.recipe import LabelSection, SampleSection
+    from negrl.engines.section import SampleSection
+    from negrl.recipe import LabelSection
 
 _SCORE_AT_ONCE = 4096  # prefixes in one call of the engine: bounds the memory of their token lists
 _NAN = math.nan

@@ -21,7 +21,8 @@ from negrl.steps.values import VERIFIER_FAILED
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from negrl.recipe import LabelSection, SampleSection
+    from negrl.engines.section import SampleSection
+    from negrl.recipe import LabelSection
 
 Verify = Callable[[str, str, str], Verdict]
 """(response text, gold answer, finish reason) -> verdict."""

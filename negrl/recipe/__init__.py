@@ -4,40 +4,21 @@ Unknown keys are errors that name the nearest right key. Nothing here imports to
 before anything heavy.
 """
 
+from negrl.options import first_error
 from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
-from negrl.recipe.problems import (
-    ChainProblems,
-    Gsm8kProblems,
-    JsonlProblems,
-    LedgerProblems,
-    Problems,
-    StargraphProblems,
-    TracesSection,
-    WorldProblems,
-)
-from negrl.recipe.read import first_error, load_recipe
-from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
+from negrl.recipe.read import load_recipe
+from negrl.recipe.schema import EvaluateSection, Recipe
 from negrl.recipe.train import BuildSection, PolicySection, TrainSection
 
 __all__ = [
     "BELIEF_TEXTS",
     "BuildSection",
-    "ChainProblems",
-    "EngineSection",
     "EvaluateSection",
-    "Gsm8kProblems",
-    "JsonlProblems",
     "LabelSection",
-    "LedgerProblems",
     "PolicySection",
-    "Problems",
     "Recipe",
-    "SampleSection",
-    "StargraphProblems",
-    "TracesSection",
     "TrainSection",
     "VerifySection",
-    "WorldProblems",
     "first_error",
     "load_recipe",
 ]

@@ -147,7 +147,8 @@ class StepGrpoTrainer(GRPOTrainer):
                 self._last_loaded_step = self.state.global_step
             yield VllmOfTrl(self)
             return
-        from negrl.engines.transformers import TransformersEngine
+        from negrl.engines.transformers import BATCH_SIZE
+        from negrl.engines.transformers.engine import TransformersEngine
 
         with (
             unwrap_model_for_generation(
@@ -161,7 +162,9 @@ class StepGrpoTrainer(GRPOTrainer):
         ):
             training = model.training
             model.eval()
-            yield TransformersEngine.around(model, self._tokenizer, self.recipe.engine.batch_size)
+            # Whatever engine.kind says, this one works on the weights as they are.
+            batch_size = getattr(self.recipe.engine, "batch_size", BATCH_SIZE)
+            yield TransformersEngine.around(model, self._tokenizer, batch_size)
             model.train(training)
 
     # --- step advantages ------------------------------------------------------------------------

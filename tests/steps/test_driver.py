@@ -12,11 +12,12 @@ import pytest
 
 from negrl.engines.base import Completion, Request
 from negrl.engines.common import first_stop
+from negrl.engines.section import SampleSection
 from negrl.labelers import Ask, BisectLabeler, FirstZeroLabeler, FixedLabeler, OracleLabeler, open_labeler
 from negrl.labelers.base import CountingLabeler, Task
 from negrl.labeling.driver import LabelResult, label_traces
 from negrl.labeling.rollouts import cut_at
-from negrl.recipe import LabelSection, SampleSection
+from negrl.recipe import LabelSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
 from negrl.steps.values import estimate, prompt_values
 
