@@ -91,9 +91,7 @@ def test_a_dump_is_the_same_recipe(tmp_path: Path) -> None:
     again = Recipe.model_validate(recipe.model_dump(mode="json"))
     assert again == recipe and again.model_dump() == recipe.model_dump()
     assert recipe.model_dump()["problems"]["operations"] == 7
-    assert recipe.model_dump()["engine"]["options"] == {
-        "seed": 3
-    }
+    assert recipe.model_dump()["engine"]["options"] == {"seed": 3}
     assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
