@@ -14,8 +14,9 @@ from negrl.pipeline.labels import Round, view
 from negrl.pipeline.traces import draw, drawing, judge
 from negrl.policy import build_model, build_tokenizer, local_model
 from negrl.preflight import Checked, problems_key
+from negrl.problems import WorldProblems
 from negrl.progress import StageBar, thousands
-from negrl.recipe import EvaluateSection, TrainSection, WorldProblems
+from negrl.recipe import EvaluateSection, TrainSection
 from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size

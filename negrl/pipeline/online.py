@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from negrl.engines.base import Engine, Request
+from negrl.engines.transformers import BATCH_SIZE
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import label_traces
 from negrl.labeling.rollouts import Tools
@@ -37,7 +38,8 @@ class RecipeOnline:
 
     @property
     def batch_size(self) -> int:
-        return self._recipe.engine.batch_size
+        # Whatever engine.kind says: the transformers engine works on the weights as they are.
+        return int(getattr(self._recipe.engine, "batch_size", BATCH_SIZE))
 
     @property
     def key(self) -> list[Any]:

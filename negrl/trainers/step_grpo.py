@@ -23,7 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from negrl.engines.base import Completion, Engine, Request
-from negrl.engines.transformers import TransformersEngine
+from negrl.engines.transformers.engine import TransformersEngine
 from negrl.errors import InputError
 from negrl.records import CORRECT, Trace, stable_seed
 from negrl.store import write_atomic
