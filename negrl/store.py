@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negrl.errors import InputError
+from negrl.files import write_atomic
 from negrl.records import arrow_schema, from_dict, to_arrow
 
 if TYPE_CHECKING:
@@ -34,17 +34,6 @@ def fingerprint(*parts: Any) -> str:
     """12 hex digits of whatever JSON can say about `parts`."""
     text = json.dumps([FORMAT, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write, flush to disk, rename: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
 
 
 class Store:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from negrl.errors import InputError, nearest
-from negrl.problems.files import column, read_rows, text_value
+from negrl.files import column, read_rows, text_value
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.store import write_atomic

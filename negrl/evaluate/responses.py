@@ -10,8 +10,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.samples import Judged
-from negrl.problems.files import column, text_value
-from negrl.tables import open_source
+from negrl.files import column, open_source, text_value
 
 QUESTIONS = ("question", "problem", "prompt")
 

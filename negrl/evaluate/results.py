@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError, nearest
-from negrl.store import write_atomic
+from negrl.files import write_atomic
 from negrl.terminal import safe
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def read_problems(out: Path, benchmark: str) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    from negrl.problems.files import column, read_rows
+    from negrl.files import column, read_rows
 
     path = problem_file(out, benchmark)
     return {column(row, "problem_id", f"{path}:{line}"): row for line, row in read_rows(path)}
@@ -86,8 +86,8 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
         InputError: the folder has no such results, or the file can't be written.
     """
     from negrl.evaluate.samples import Judged
+    from negrl.files import open_atomic
     from negrl.store import Store
-    from negrl.tables import write_whole
 
     entries = read_results(out)["benchmarks"]
     if benchmark not in entries:
@@ -96,7 +96,7 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
     folder, _, name = entries[benchmark]["files"]["judged"].partition("/")
     stage = Store(out / folder).stage(*name.rsplit("-", 1))
     count = 0
-    with write_whole(target) as handle:
+    with open_atomic(target) as handle:
         for row in stage.iterate("judged", Judged):
             line = {"problem_id": row.problem_id, "question": questions[row.problem_id], "response": row.text}
             rest = {k: v for k, v in dataclasses.asdict(row).items() if k not in ("problem_id", "text")}

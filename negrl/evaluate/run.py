@@ -23,12 +23,12 @@ from negrl.evaluate.responses import Columns, read_responses
 from negrl.evaluate.samples import Drawn, Judged, draw_all, judge_all, sample_stage, unjudged
 from negrl.evaluate.scores import as_row, score
 from negrl.evaluate.settings import EvalSettings
+from negrl.files import encode, write_atomic
 from negrl.locks import locked
 from negrl.policy import check_model, load_tokenizer, local_model
 from negrl.progress import Reporter
 from negrl.records import Trace
-from negrl.store import Store, fingerprint, write_atomic
-from negrl.tables.sinks import encode
+from negrl.store import Store, fingerprint
 
 TRUNCATED_WARNING = 0.05
 

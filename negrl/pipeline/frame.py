@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError
+from negrl.files import write_atomic
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
-from negrl.store import Stage, Store, fingerprint, write_atomic
+from negrl.store import Stage, Store, fingerprint
 from negrl.trainers.distributed import is_main
 
 if TYPE_CHECKING:

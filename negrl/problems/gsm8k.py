@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.files import column, read_rows, text_value
 from negrl.problems.base import ProblemSet
-from negrl.problems.files import column, fill, read_rows, text_value
+from negrl.problems.templates import fill
 from negrl.recipe import Gsm8kProblems
 from negrl.records import Json, Problem, stable_id
 

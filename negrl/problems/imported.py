@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.problems.files import column, fill, gold_value, read_rows, text_value
+from negrl.files import column, gold_value, read_rows, text_value
 from negrl.problems.gsm8k import split_answer
+from negrl.problems.templates import fill
 from negrl.recipe import TracesSection
 from negrl.records import Json, Problem, stable_id
 

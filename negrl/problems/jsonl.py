@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.files import column, gold_value, read_rows, text_value
 from negrl.problems.base import ProblemSet
-from negrl.problems.files import column, fill, gold_value, read_rows, text_value
+from negrl.problems.templates import fill
 from negrl.recipe import JsonlProblems
 from negrl.records import Json, Message, Problem, stable_id
 

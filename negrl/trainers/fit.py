@@ -24,11 +24,12 @@ from typing import Any
 import pyarrow as pa
 
 from negrl.errors import GuardTripped, InputError
+from negrl.files import write_atomic
 from negrl.methods import Method
 from negrl.methods.guards import GuardOptions
 from negrl.recipe import PolicySection, Recipe
 from negrl.records import to_arrow
-from negrl.store import fingerprint, write_atomic
+from negrl.store import fingerprint
 from negrl.trainers.distributed import barrier, check_trainer, is_main, need_weights, sharding
 from negrl.trainers.loading import load_network
 from negrl.trainers.saving import save_model

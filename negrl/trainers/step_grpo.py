@@ -25,12 +25,12 @@ from trl.models import unwrap_model_for_generation
 
 from negrl.engines.base import Completion, Engine, Request
 from negrl.errors import InputError
+from negrl.files import write_atomic
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import label_traces
 from negrl.problems import world_of
 from negrl.recipe import Recipe
 from negrl.records import CORRECT, Problem, Sampling, Trace, stable_seed
-from negrl.store import write_atomic
 from negrl.trainers.compat import TokenRows
 from negrl.verify import Verifier
 

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.files import check_target, encode, kind_of, open_atomic, open_source
 from negrl.intervals import wilson
 from negrl.recipe import VerifySection, load_recipe
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
 from negrl.store import Store
-from negrl.tables import kind_of, open_source, write_whole
-from negrl.tables.sinks import check_target, encode
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
@@ -132,7 +131,7 @@ def audit(
         raise InputError(f"{target}: no verdict that could be checked")
     report.checked = _check(chosen, section)
     if out is not None:
-        with write_whole(out) as handle:
+        with open_atomic(out) as handle:
             for kind, row, opinion in report.differing(INCORRECT, CORRECT, UNDECIDED):
                 handle.write(encode(_line(kind, row, opinion)))
     return report

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.problems.files import column, gold_value, text_value
+from negrl.files import Batch, Source, column, gold_value, kind_of, open_sink, open_source, text_value
 from negrl.recipe import VerifySection
 from negrl.records import UNDECIDED, Verdict
-from negrl.tables import Batch, Source, kind_of, open_sink, open_source
 from negrl.verify import Verifier
 
 BAD_ROW = "bad_row"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.problems.files import column, gold_value, read_rows, text_value
+from negrl.files import column, gold_value, read_rows, text_value
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 """Qwen2.5-Math's wording, which most reasoning models know."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from negrl.errors import InputError
-from negrl.problems.files import check_exists, parse_object, raw_lines
-from negrl.tables.shapes import Clash, Shape, storable
+from negrl.files.lines import check_exists, opened, parse_object, raw_lines
+from negrl.files.shapes import Clash, Shape, storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,22 +84,19 @@ class JsonlSource:
             InputError: the file can't be read.
         """
         batch, size = Batch(), 0
-        try:
-            for number, line in raw_lines(self.path):
-                problem = None
-                try:
-                    row = parse_object(line)
-                except ValueError as error:
-                    row, problem = {"raw": line.decode("utf-8", "replace")}, str(error)
-                batch.numbers.append(number)
-                batch.rows.append(row)
-                batch.problems.append(problem)
-                size += len(line)
-                if len(batch.rows) == ROWS or size > BYTES:
-                    yield batch
-                    batch, size = Batch(), 0
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+        for number, line in raw_lines(self.path):
+            problem = None
+            try:
+                row = parse_object(line)
+            except ValueError as error:
+                row, problem = {"raw": line.decode("utf-8", "replace")}, str(error)
+            batch.numbers.append(number)
+            batch.rows.append(row)
+            batch.problems.append(problem)
+            size += len(line)
+            if len(batch.rows) == ROWS or size > BYTES:
+                yield batch
+                batch, size = Batch(), 0
         if batch.rows:
             yield batch
 
@@ -240,14 +235,14 @@ def _skeleton(fields: Iterable[pa.Field]) -> dict[str, Any]:
 
 
 def _unzipped(path: Path) -> BinaryIO:
-    """Parquet is read from its end, which gzip can't: through a nameless temporary file."""
+    """A nameless temporary file with the content: Parquet is read from its end, which a gzip stream does not offer."""
     plain = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as its reader is)
     try:
-        with gzip.open(path, "rb") as zipped:
+        with opened(path) as zipped:
             shutil.copyfileobj(zipped, plain, 1 << 20)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except InputError:
         plain.close()
-        raise InputError(f"{path}: not a whole gzip file ({error})") from None
+        raise
     plain.seek(0)
     return plain  # type: ignore[return-value]
 
