@@ -86,7 +86,7 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
         InputError: the folder has no such results, or the file can't be written.
     """
     from negrl.evaluate.samples import Judged
-    from negrl.files import open_atomic
+    from negrl.files import encode, open_atomic
     from negrl.store import Store
 
     entries = read_results(out)["benchmarks"]
@@ -100,7 +100,7 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
         for row in stage.iterate("judged", Judged):
             line = {"problem_id": row.problem_id, "question": questions[row.problem_id], "response": row.text}
             rest = {k: v for k, v in dataclasses.asdict(row).items() if k not in ("problem_id", "text")}
-            handle.write((json.dumps({**line, **rest}, ensure_ascii=False) + "\n").encode())
+            handle.write(encode({**line, **rest}))
             count += 1
     return count
 

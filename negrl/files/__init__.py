@@ -1,4 +1,4 @@
-"""Files of rows: JSON lines or Parquet by their names, plain or compressed. They are read and written in batches, so a
+"""Files of rows: JSON lines or Parquet by their names, plain or .gz. They are read and written in batches, so a
 file may be larger than memory, and what is written is there whole or not at all."""
 
 from negrl.files.atomic import check_target, open_atomic, write_atomic
