@@ -20,13 +20,14 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.files import check_target, encode, kind_of, open_atomic, open_source
 from negrl.intervals import wilson
-from negrl.recipe import VerifySection, load_recipe
+from negrl.recipe import load_recipe
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
 from negrl.store import Store
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
 from negrl.verify.second_opinion import RIGHT, UNSETTLED, WRONG, Opinion, second_opinion
+from negrl.verify.section import VerifySection
 
 NOT_CHECKED = (BAD_ROW, TRUNCATED)
 """Undecided for reasons that no second way can mend."""

@@ -19,9 +19,9 @@ from typing import Any
 
 from negrl.errors import InputError
 from negrl.files import Batch, Source, column, gold_value, kind_of, open_sink, open_source, text_value
-from negrl.recipe import VerifySection
 from negrl.records import UNDECIDED, Verdict
 from negrl.verify import Verifier
+from negrl.verify.section import VerifySection
 
 BAD_ROW = "bad_row"
 COLUMNS = ("verdict", "verdict_reason", "answer", "method")

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from negrl.steps.sentences import sentence_ends
 
 from negrl.recipe import LabelSection
-from negrl.steps.sentences import sentence_ends
 from negrl.steps.split import Span, _boundaries, split_steps
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
