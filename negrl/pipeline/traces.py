@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import encode_prompt, encode_response
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
-from negrl.records import (
-    CORRECT,
-    UNDECIDED,
-    Json,
-    Problem,
-    Sampling,
-    Trace,
-    stable_id,
-)
+from negrl.records import CORRECT, UNDECIDED, Json, Problem, Sampling, Trace, stable_id
 from negrl.sampling import JUDGE_SHARD, Draw, SampledAs, judge, missing_shards
 from negrl.store import Stage, fingerprint
-
-if TYPE_CHECKING:
-    pass
 
 
 def drawing(frame: Frame) -> dict[str, Any]:
