@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Of everything that has a say in the numbers and is installed."""
+    """The versions of everything installed that affects the numbers."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -39,7 +39,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """The results in a folder (or in its results.json).
 
     Raises:
-        InputError: there are none, or the file is no results file.
+        InputError: there are none, or the file is not a results file.
     """
     file = path / "results.json" if path.is_dir() or path.suffix != ".json" else path
     try:
@@ -83,7 +83,7 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
     `--responses` reads. Returns the number of rows.
 
     Raises:
-        InputError: the folder has no such results, or the file can't be written.
+        InputError: the folder has no such results, or the file cannot be written.
     """
     from negrl.evaluate.samples import Judged
     from negrl.files import encode, open_atomic
@@ -198,7 +198,7 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def md(text: str) -> str:
-    """Text that others wrote, without effect in Markdown."""
+    """Text written by others, escaped for Markdown."""
     out = safe(text)
     for char in "\\`*_[]<>|#":
         out = out.replace(char, {"<": "&lt;", ">": "&gt;"}.get(char, "\\" + char))

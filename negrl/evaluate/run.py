@@ -1,5 +1,5 @@
-"""`negrl evaluate`: ask a model the problems of some benchmarks (or take responses that are there), judge, score,
-and write the results. Everything that can be wrong is found before the model loads."""
+"""`negrl evaluate`: put the problems of some benchmarks to a model (or take existing responses), judge, score, and
+write the results. Mistakes in the input are found before the model loads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def evaluate(
     given: Given | None = None, reporter: Reporter | None = None,
 ) -> Path:  # fmt: skip
     """Evaluate and write results.json, results.md, model-index.md, one `<benchmark>.problems.jsonl` each, and the
-    samples as Parquet. Run again, it goes on where it was stopped, and keeps other benchmarks' results.
+    samples as Parquet. A second run continues where the first was stopped, and keeps the results of other benchmarks.
 
     Args:
         model: a folder or hub id; None with `given`.
@@ -59,7 +59,7 @@ def evaluate(
         The folder.
 
     Raises:
-        InputError: anything the user gave is wrong; says what was expected.
+        InputError: something that the user gave is wrong; says what was expected.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("negrl evaluate runs in one process; with --engine vllm set --option data_parallel_size=N")
@@ -220,7 +220,7 @@ def _entry(
 
 
 def _earlier(out: Path, name: str, key: str) -> dict[str, Any]:
-    """The results that are in the folder already, of the same model; else empty ones.
+    """The results of the same model that are in the folder already, or empty ones.
 
     Raises:
         InputError: they are another model's.

@@ -1,5 +1,5 @@
 """The stages of an evaluation: draw the samples, judge them. Both resume shard by shard: a killed evaluation
-loses the shard in flight, a changed extractor judges again without drawing again."""
+loses the shard that it was working on, and a changed extractor judges again without drawing again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from negrl.store import Stage, Store, fingerprint
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One sample with its verdict, as it is kept in `judged-*.parquet`. `tokens` counts the drawn tokens, 0 for
+    """One sample with its verdict, as it is stored in `judged-*.parquet`. `tokens` counts the drawn tokens, 0 for
     responses that came from a file."""
 
     problem_id: str
@@ -65,7 +65,7 @@ def engine_version(kind: str) -> str:
 
 
 def sample_stage(store: Store, task: Task, settings: EvalSettings, model_key: str) -> Stage:
-    """Where these samples belong: keyed by everything that they depend on."""
+    """The stage of these samples, keyed by everything that they depend on."""
     key = fingerprint(
         "evaluate", model_key, engine_version(settings.engine),
         [[p.problem_id, p.prompt, [[m.role, m.content] for m in p.messages or []]] for p in task.problems],
@@ -124,10 +124,10 @@ def _drawn_as(task: Task, settings: EvalSettings, model_key: str) -> Draw:
 
 
 def unjudged(traces: Sequence[Trace], problems: dict[str, Problem]) -> list[Judged]:
-    """The samples as rows that wait for their verdict.
+    """The samples as rows without a verdict.
 
     Raises:
-        InputError: a sample is of a problem that is not there.
+        InputError: a sample belongs to a problem that is not there.
     """
     if lost := [t for t in traces if t.problem_id not in problems]:
         raise InputError(f"a sample is of problem {lost[0].problem_id}, which the benchmark does not have")
@@ -154,7 +154,7 @@ def judge_all(
     """Every row with its verdict, in order.
 
     Raises:
-        InputError: the stored verdicts are fewer or more than the samples.
+        InputError: there are fewer or more stored verdicts than samples.
     """
     from negrl.verify import Verifier
 

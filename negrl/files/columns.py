@@ -1,4 +1,4 @@
-"""What a row must hold: columns by dotted path, texts, gold answers. A mistake is one clear line."""
+"""What a row must hold: columns by dotted path, texts, gold answers. A mistake gives one clear line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def column(row: dict[str, Any], name: str, where: str) -> Any:
 
 
 def column_names(row: dict[str, Any]) -> list[str]:
-    """The columns of a row, those of objects inside it by their dotted paths."""
+    """The columns of a row; those of objects in it by dotted path."""
     inner = [f"{key}.{sub}" for key, value in row.items() if isinstance(value, dict) for sub in value]
     return [*row, *inner]
 
@@ -56,7 +56,7 @@ def text_value(value: Any, name: str, where: str) -> str:
 
 
 def gold_value(value: Any, name: str, where: str) -> str:
-    """A gold answer as text; a number is written out.
+    """A gold answer as text; a number is converted.
 
     Raises:
         InputError: it is missing, empty, or neither text nor a number.

@@ -1,4 +1,4 @@
-"""Rows out of JSON lines (.jsonl, .json, .ndjson) or Parquet (.parquet), plain or .gz, batch by batch."""
+"""Rows from JSON lines (.jsonl, .json, .ndjson) or Parquet (.parquet), plain or .gz, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Renames = Callable[[Iterable[str]], dict[str, str]]
-"""From a row's column names to those it is kept under; a name that is missing is dropped."""
+"""From a row's column names to those under which it is kept; a name that is missing is dropped."""
 ROWS, BYTES = 4096, 16 << 20
-"""A batch holds at most so many rows, and about so many bytes at most."""
+"""The most rows of a batch, and about the most bytes."""
 JSONL, PARQUET = ("jsonl", "json", "ndjson"), ("parquet",)
 
 
 @dataclass(slots=True)
 class Batch:
     """Some rows in file order. `numbers` counts lines (JSON lines) or rows (Parquet) from 1. A line that
-    is no JSON object is the row {"raw": line}, and `problems` says what is wrong with it. `arrow` has
-    all columns of Parquet rows, of which `rows` may hold a few only."""
+    is not a JSON object is the row {"raw": line}, and `problems` says what is wrong with it. `arrow` has all
+    columns of Parquet rows; `rows` may hold only some of them."""
 
     numbers: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -36,10 +36,10 @@ class Batch:
 
 
 def kind_of(path: str | Path) -> tuple[str, bool]:
-    """("jsonl" or "parquet", whether gzip is around it), by the name.
+    """("jsonl" or "parquet", whether it is gzipped), by the name.
 
     Raises:
-        InputError: the name says neither.
+        InputError: the name is that of neither.
     """
     parts = Path(path).name.lower().split(".")
     zipped = parts[-1] == "gz"
@@ -53,7 +53,7 @@ def open_source(path: str | Path) -> JsonlSource | ParquetSource:
     """The rows of a file.
 
     Raises:
-        InputError: it is missing, its name says no format, or it is no whole Parquet file.
+        InputError: it is missing, its name has no known ending, or it is not a whole Parquet file.
     """
     if Path(path).is_dir():
         raise InputError(f"{path}: is a folder, expected a .jsonl or .parquet file")
@@ -63,7 +63,7 @@ def open_source(path: str | Path) -> JsonlSource | ParquetSource:
 
 
 class JsonlSource:
-    """One JSON object per line; blank lines are passed over."""
+    """One JSON object per line; blank lines are skipped."""
 
     kind, unit = "jsonl", "line"
 
@@ -81,7 +81,7 @@ class JsonlSource:
         """All rows, whole (`columns` is for Parquet).
 
         Raises:
-            InputError: the file can't be read.
+            InputError: the file cannot be read.
         """
         batch, size = Batch(), 0
         for number, line in raw_lines(self.path):
@@ -101,10 +101,10 @@ class JsonlSource:
             yield batch
 
     def schema(self, renames: Renames) -> pa.Schema:
-        """The columns that hold all rows of the file; reads it once from end to end.
+        """The columns that hold all rows of the file, which is read through once.
 
         Raises:
-            InputError: no column type holds all values of some key; names the line and the key.
+            InputError: no column type holds all values of a key; names the line and the key.
         """
         import pyarrow as pa
 
@@ -122,7 +122,7 @@ class JsonlSource:
             raise InputError(f"{self.path}: {clash}; {_ADVICE}") from None
 
     def arrow(self, batch: Batch, renames: Renames, schema: pa.Schema) -> pa.RecordBatch:
-        """The batch under the schema that `schema` found."""
+        """The batch under the schema that the method `schema` found."""
         import pyarrow as pa
 
         rows = []
@@ -151,7 +151,7 @@ class ParquetSource:
 
         self.path = path
         try:
-            # Read with buffers: without them a column chunk of a row group comes into memory whole.
+            # Buffered: without this, a whole column chunk of a row group is read into memory.
             self._file = pq.ParquetFile(_unzipped(path) if zipped else path, buffer_size=1 << 20, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: not a whole Parquet file ({_first_line(error)})") from None
@@ -164,7 +164,7 @@ class ParquetSource:
         return f"{self.path}: row {number}"
 
     def columns(self) -> dict[str, Any]:
-        """All columns as the keys of a row without values, struct columns as such rows inside it."""
+        """A row with all columns as keys and without values; a struct column is such a row inside it."""
         return _skeleton(self._file.schema_arrow)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Batch]:
@@ -174,7 +174,7 @@ class ParquetSource:
             columns: those that `Batch.rows` should hold; None for all.
 
         Raises:
-            InputError: the file can't be read, or a text in it is no UTF-8.
+            InputError: the file cannot be read, or a text in it is not UTF-8.
         """
         wanted = None if columns is None else set(columns)
         meta = self._file.metadata

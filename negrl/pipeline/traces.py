@@ -1,4 +1,4 @@
-"""The stages that get traces: sample or import them, and judge them."""
+"""The stages that make traces: sample or import them, and judge them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from negrl.store import Stage, fingerprint
 
 
 def drawing(frame: Frame) -> dict[str, Any]:
-    """What every drawn token depends on, beside the policy and the request."""
+    """What every drawn token depends on besides the policy and the request."""
     recipe = frame.recipe
     return {
         "engine": recipe.engine.model_dump(include={"kind", "options"}),
