@@ -2,8 +2,8 @@
 
 JSON has one kind of number, so whole numbers and fractions share a column if a double holds both exactly.
 null fits everywhere, and a key that a row lacks is null. Nothing else is converted: the number 5 and the text
-"5" in one column are for the user to mend. (pyarrow.json numbers the rows of a block, not of the file, rounds large numbers, and turns
-texts that look like dates into timestamps.)
+"5" in one column are for the user to mend. (pyarrow.json counts the rows of a block, not the lines of the file,
+rounds large numbers, and turns texts that look like dates into timestamps.)
 """
 
 from __future__ import annotations
