@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from negrl.engines.base import Completion, Engine, Request
 from negrl.errors import InputError
-from negrl.policy import encode_prompt
+from negrl.policy import PolicySection, encode_prompt
 from negrl.records import Problem, Sampling, Trace, stable_id, stable_seed
 from negrl.store import Stage
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from negrl.progress import StageBar
-    from negrl.recipe import PolicySection
     from negrl.verify import Verifier
 
 Parts = tuple[str | int, ...]
