@@ -2,9 +2,9 @@
 
 import ast
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent.parent / "negrl"
 LAYERS = """
@@ -51,7 +51,7 @@ LAYER = {room: number for number, line in enumerate(LAYERS.strip().splitlines())
 
 def room(module: str) -> str:
     """negrl.verify.pool -> verify; negrl itself -> negrl."""
-    return (module.split(".") + ["negrl"])[1 if "." in module else 0]
+    return module.split(".")[1] if "." in module else module
 
 
 def imported(module: str, node: ast.AST) -> list[str]:
@@ -67,21 +67,30 @@ def imported(module: str, node: ast.AST) -> list[str]:
     return sorted({f"{source}.{a.name}" if f"{source}.{a.name}" in FILES else source for a in node.names})
 
 
+class Import(NamedTuple):
+    name: str
+    line: int
+    late: bool  # inside a function
+    types: bool  # under TYPE_CHECKING
+
+
 @cache
-def parsed(module: str) -> ast.Module:
-    return ast.parse(FILES[module].read_text())
+def imports(module: str) -> list[Import]:
+    """All imports of a file, wherever they stand."""
+    found = []
+    ahead: list[tuple[ast.AST, bool, bool]] = [(ast.parse(FILES[module].read_text()), False, False)]
+    while ahead:
+        node, late, types = ahead.pop()
+        found += [Import(name, node.lineno, late, types) for name in imported(module, node)]  # type: ignore[attr-defined]
+        late |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        types |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not isinstance(node, ast.expr):
+            ahead += [(child, late, types) for child in ast.iter_child_nodes(node)]
+    return sorted(found, key=lambda i: i.line)
 
 
-def breaches() -> dict[tuple[str, str], list[str]]:
-    """(room, the room above that it imports) -> where."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for module, path in FILES.items():
-        for node in ast.walk(parsed(module)):
-            for name in imported(module, node):
-                if name.split(".")[0] == "negrl" and LAYER[room(name)] > LAYER[room(module)]:
-                    place = f"{path.relative_to(PACKAGE.parent)}:{node.lineno} imports {name}"  # type: ignore[attr-defined]
-                    found.setdefault((room(module), room(name)), []).append(place)
-    return found
+def place(module: str, found: Import) -> str:
+    return f"{FILES[module].relative_to(PACKAGE.parent)}:{found.line} imports {found.name}"
 
 
 def test_every_room_has_its_place() -> None:
@@ -89,21 +98,14 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_rooms_import_only_what_is_below_them() -> None:
-    found = breaches()
-    new = [place for pair, places in found.items() if pair not in KNOWN for place in places]
+    found: dict[tuple[str, str], list[str]] = {}
+    for module in FILES:
+        for each in imports(module):
+            if each.name.split(".")[0] == "negrl" and LAYER[room(each.name)] > LAYER[room(module)]:
+                found.setdefault((room(module), room(each.name)), []).append(place(module, each))
+    new = [at for pair, places in found.items() if pair not in KNOWN for at in places]
     assert not new, "imports of a room above:\n" + "\n".join(new)
     assert not KNOWN - found.keys(), "no longer in the code: take them out of KNOWN"
-
-
-def at_the_top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run when the module is imported."""
-    for node in body:
-        yield node
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from at_the_top(node.orelse)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for part in ("body", "orelse", "finalbody"):
-                yield from at_the_top(getattr(node, part, []))
 
 
 @cache
@@ -119,7 +121,7 @@ def loads(module: str) -> frozenset[str]:
             found.add(name.split(".")[0])
             continue
         ahead += [name.rpartition(".")[0]] if "." in name else []
-        ahead += [new for node in at_the_top(parsed(name).body) for new in imported(name, node)]
+        ahead += [i.name for i in imports(name) if not i.late and not i.types]
     return frozenset(found - sys.stdlib_module_names)
 
 
@@ -127,13 +129,10 @@ def test_an_import_inside_a_function_saves_one_of_another_package() -> None:
     """An import of negrl inside a function puts off a slow one: of a package that the file has not imported itself.
     Otherwise it belongs at the top, or dodges a circle that should not be there."""
     needless: dict[str, list[str]] = {}
-    for module, path in FILES.items():
-        functions = [n for n in ast.walk(parsed(module)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-        inner = {(node.lineno, name) for f in functions for node in ast.walk(f) for name in imported(module, node)}
-        for line, name in sorted(inner):
-            if name.split(".")[0] == "negrl" and loads(name) <= loads(module):
-                place = f"{path.relative_to(PACKAGE.parent)}:{line} imports {name}"
-                needless.setdefault(room(module), []).append(place)
-    new = [place for at, places in needless.items() if at not in KNOWN_INNER for place in places]
+    for module in FILES:
+        for each in imports(module):
+            if each.late and each.name.split(".")[0] == "negrl" and loads(each.name) <= loads(module):
+                needless.setdefault(room(module), []).append(place(module, each))
+    new = [at for owner, places in needless.items() if owner not in KNOWN_INNER for at in places]
     assert not new, "belong at the top of their files:\n" + "\n".join(new)
     assert not KNOWN_INNER - needless.keys(), "no longer in the code: take them out of KNOWN_INNER"
