@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from negrl.engines.base import Completion, Engine, Request
 
 if TYPE_CHECKING:
-    from negrl.recipe import EngineSection, PolicySection
+    from negrl.policy import PolicySection
+    from negrl.recipe import EngineSection
 
 __all__ = ["Completion", "Engine", "Request", "open_engine"]
 

@@ -22,7 +22,8 @@ from negrl.errors import InputError, nearest
 from negrl.records import stable_seed
 
 if TYPE_CHECKING:
-    from negrl.recipe import EngineSection, PolicySection
+    from negrl.policy import PolicySection
+    from negrl.recipe import EngineSection
 
 _OWNED = {
     "model": "policy.model",

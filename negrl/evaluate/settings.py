@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from negrl.recipe import EngineSection, PolicySection, VerifySection
+from negrl.policy import PolicySection
+from negrl.recipe import EngineSection, VerifySection
 from negrl.recipe.section import Section
 
 

@@ -34,14 +34,17 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
     @classmethod
     def pick(cls, data: Mapping[str, Any]) -> list[type[Options]]:
         names = _with_parts(data.get("labeler", cls.model_fields["labeler"].default), data)
-        splitter = SPLITTERS.get(data.get("split", cls.model_fields["split"].default))
-        return [*(LABELERS[name].options for name in names), *([splitter.options] if splitter else [])]
+        splitter = SPLITTERS.get_or_refuse(data.get("split", cls.model_fields["split"].default), "split")
+        return [*(LABELERS[name].options for name in names), splitter.options]
 
     @classmethod
-    def readers(cls, key: str) -> list[str]:
-        """The labelers and splitters that have the option `key`."""
+    def every_option(cls) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         everyone: list[Any] = [*LABELERS.values(), *SPLITTERS.values()]
-        return [one.name for one in everyone if key in one.options.model_fields]
+        for one in everyone:
+            for option in one.options.model_fields:
+                found.setdefault(option, []).append(one.name)
+        return found
 
     @model_validator(mode="after")
     def _enough_rollouts(self) -> Self:
@@ -91,5 +94,5 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
 
 
 def _with_parts(name: Any, data: Mapping[str, Any]) -> list[str]:
-    parts = [part for part in LABELERS.get_or_refuse(name).parts(data) if part in LABELERS and part != name]
+    parts = [part for part in LABELERS.get_or_refuse(name, "labeler").parts(data) if part in LABELERS and part != name]
     return [name, *parts]

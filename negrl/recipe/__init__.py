@@ -5,6 +5,8 @@ before anything heavy.
 """
 
 from negrl.labeling.section import LabelSection
+from negrl.methods.section import TrainSection
+from negrl.policy.section import BuildSection, PolicySection
 from negrl.recipe.problems import (
     ChainProblems,
     Gsm8kProblems,
@@ -17,7 +19,6 @@ from negrl.recipe.problems import (
 )
 from negrl.recipe.read import first_error, load_recipe
 from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
-from negrl.recipe.train import BuildSection, PolicySection, TrainSection
 from negrl.verify.section import VerifySection
 
 __all__ = [
