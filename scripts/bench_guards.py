@@ -206,9 +206,9 @@ def rl_after(stages: dict[str, Path], args: argparse.Namespace) -> dict[str, tup
 def page(rows: list[dict[str, Any]], after: dict[str, tuple[float, float]], args: argparse.Namespace) -> str:
     lines = [
         f"`python scripts/bench_guards.py --stages {args.stages} --out {args.out}`",
-        f"\nHardware: {hardware()}. World `chain`, with policies, traces and labels of recipes/quickstart.yaml; one seed.",
-        f"pass@1 is measured on {args.problems} held-out problems, 4 samples each (about +-0.015). `last`: after training",
-        "to the end. `kept`: with the weights that were kept when a guard stopped the training. The guards have their",
+        f"\nHardware: {hardware()}. World `chain`, with the policies, traces and labels of",
+        f"recipes/quickstart.yaml; one seed. pass@1 on {args.problems} held-out problems, 4 samples each (about +-0.015).",
+        "`last`: after training to the end. `kept`: with the weights that were kept when a guard stopped the training. The guards have their",
         "default settings: 5% of the problems (13) are held out.\n",
     ]
     for healthy, title in ((True, "Healthy: the arms of the quickstart"), (False, "Known or expected disasters")):
@@ -235,9 +235,9 @@ def page(rows: list[dict[str, Any]], after: dict[str, tuple[float, float]], args
     (start, end), (kept, kept_end) = after["warn"], after["keep"]
     lines.append(
         f"The over-trained start is no worse by itself, but it can no longer learn. It knows the answers to its "
-        f"training problems by heart, so hardly any wrong step is left to unlearn: from there, `step_advantage` with new "
-        f"traces and labels goes from {start:.3f} to {end:.3f}. From the weights that the guard kept, it goes from {kept:.3f} "
-        f"to {kept_end:.3f}.\n"
+        f"training problems by heart, so hardly any wrong step is left to unlearn: from there, `step_advantage` with "
+        f"new traces and labels goes from {start:.3f} to {end:.3f}. From the weights that the guard kept, it goes from "
+        f"{kept:.3f} to {kept_end:.3f}.\n"
     )
     sound = [r for r in rows if r["healthy"]]
     spent, whole = sum(r["guard_seconds"] for r in sound), sum(r["seconds"] for r in sound)
