@@ -19,6 +19,10 @@ class Section(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    def key(self) -> dict[str, Any]:
+        """What belongs in the key of a stage that depends on the section."""
+        return self.model_dump(include=keyed_names(type(self)))
+
 
 class Options(Section):
     """What a module (a labeler, a splitter, an engine) can be told in the section that names it.
@@ -90,6 +94,6 @@ def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[An
     for base in bases:
         if shared := sorted(base.model_fields.keys() & section.model_fields.keys()):
             raise TypeError(f"{base.__module__}.{base.__name__}: '{shared[0]}' is a key of every {section.__name__}")
-    made = pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__)
+    made: Any = pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__)
     made._common = section
-    return made
+    return made  # type: ignore[no-any-return]

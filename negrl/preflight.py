@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from negrl.errors import InputError
+from negrl.labelers import open_labeler
 from negrl.policy import check_model
 from negrl.problems import load_problems, world_of
 from negrl.recipe import Recipe
@@ -28,6 +31,12 @@ class Checked:
     model_key: str | None = None
 
     @property
+    def oracle(self) -> Callable[[Problem, str], float] | None:
+        """The value of a response prefix in the problems' world, None where they have none."""
+        world = world_of(self.recipe.problems)
+        return None if world is None else world.value
+
+    @functools.cached_property
     def by_id(self) -> dict[str, Problem]:
         return {p.problem_id: p for p in [*self.train, *self.evaluate]}
 
@@ -57,7 +66,9 @@ def preflight(recipe: Recipe) -> Checked:
             new = [dataclasses.replace(p, solution=None) for p in new]
         train = [*train, *new]
     _check_use(recipe, train, evaluate)
-    return Checked(recipe, train, evaluate, imported, model_key)
+    checked = Checked(recipe, train, evaluate, imported, model_key)
+    open_labeler(recipe.label, checked.oracle)  # refuses one that can't be had, before anything is spent
+    return checked
 
 
 def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) -> None:

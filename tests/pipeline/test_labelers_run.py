@@ -12,8 +12,7 @@ from negrl.pipeline.labels import _value_settings, shares
 from negrl.recipe import LabelSection
 from negrl.records import Rollout, Step
 from negrl.store import Stage, Store
-
-from .conftest import Ran
+from tests.pipeline.helpers import Ran
 
 
 def stages(folder: Path, kind: str, labeler: str) -> Stage:
