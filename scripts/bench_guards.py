@@ -206,10 +206,10 @@ def rl_after(stages: dict[str, Path], args: argparse.Namespace) -> dict[str, tup
 def page(rows: list[dict[str, Any]], after: dict[str, tuple[float, float]], args: argparse.Namespace) -> str:
     lines = [
         f"`python scripts/bench_guards.py --stages {args.stages} --out {args.out}`",
-        f"\nHardware: {hardware()}. World `chain`, with the policies, traces and labels of recipes/quickstart.yaml; one",
-        f"seed. pass@1 on {args.problems} held-out problems, 4 samples each (about +-0.015). `last`: after training to",
-        "the end. `kept`: with the weights that were kept when a guard stopped the training. The guards have their",
-        "default settings: 5% of the problems (13) are held out.\n",
+        f"\nHardware: {hardware()}. World `chain`, with the policies, traces and labels of recipes/quickstart.yaml;",
+        f"one seed. pass@1 on {args.problems} held-out problems, 4 samples each (about +-0.015). `last`: after",
+        "training to the end. `kept`: with the weights that were kept when a guard stopped the training. The guards",
+        "have their default settings: 5% of the problems (13) are held out.\n",
     ]
     for healthy, title in ((True, "Healthy: the arms of the quickstart"), (False, "Known or expected disasters")):
         lines += [f"## {title}\n", "| case | steps | tripped at | start | last | kept (step) | message |"]
