@@ -1,10 +1,10 @@
 """Verdicts for a file of responses: what `negrl verify FILE --gold KEY --response KEY --out OUT` does.
 
-Input and output are JSON lines or Parquet by their names, plain or .gz. Each row keeps its columns and its
-place, and gains `verdict`, `verdict_reason`, `answer` and `method`. If the file has a column of such a name
-(GSM8K's gold is called `answer`), it is kept as `input_<name>`; the columns of an earlier `negrl verify` are
-replaced. A row that cannot be judged is undecided with reason `bad_row`. Rows are processed in batches, so
-the file may be larger than memory.
+Input and output are JSON lines or Parquet, according to their names, plain or .gz. Each row keeps its columns
+and its place and gains `verdict`, `verdict_reason`, `answer` and `method`. If the file has a column with one of
+these names (GSM8K calls its gold column `answer`), it is kept as `input_<name>`; columns from an earlier
+`negrl verify` are replaced. A row that cannot be judged is undecided with reason `bad_row`. Rows are processed
+in batches, so the file may be larger than memory.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Keys:
 
 @dataclass(slots=True)
 class VerifySummary:
-    """`verdicts` and `reasons` count rows; `problems` are (line or row number, what is wrong with it). `where`
-    names the line or row of a number."""
+    """`verdicts` and `reasons` count rows. `problems` are (line or row number, what is wrong with it), and `where`
+    puts such a number into words."""
 
     where: Callable[[int], str]
     rows: int = 0
@@ -60,7 +60,7 @@ class VerifySummary:
     reasons: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0.0
-    """From the first row to the last written."""
+    """From reading the first row to writing the last."""
 
     def count(self, verdict: Verdict) -> None:
         self.rows += 1
@@ -81,13 +81,13 @@ def verify_file(
     Args:
         path: JSON lines or Parquet, plain or .gz.
         keys: the columns of the gold answer and the response.
-        out: written whole or not at all; replaced if it exists (a link stays a link to it).
+        out: written whole or not at all; replaced if it exists (a link remains a link to it).
         section: how to verify.
         on_row: called after each row.
 
     Raises:
-        InputError: the input is missing or empty, none of its rows can be judged, it lacks the columns, its
-            rows do not fit in Parquet columns, or `out` is the input file or cannot be written.
+        InputError: the input is missing or empty, none of its rows can be judged, it lacks the columns, its rows do
+            not fit into Parquet columns, or `out` is the input file or cannot be written.
     """
     source = open_source(path)
     check_columns(source, keys)
@@ -115,10 +115,10 @@ def judged(
     """The file's batches with a verdict for each row, counted into `summary`.
 
     Args:
-        columns: of a Parquet file, those that the rows should hold; None for all.
+        columns: for Parquet, the columns to read into the rows; None for all.
 
     Raises:
-        InputError: at the end, if there were no rows, or none that could be judged.
+        InputError: at the end, if there was no row, or none that could be judged.
     """
     verifier = Verifier(section)
     for batch in source.batches(columns):
@@ -138,7 +138,7 @@ def judged(
 
 
 def readable(batch: Batch, source: Source, keys: Keys, problems: list[tuple[int, str]]) -> Iterator[Item | None]:
-    """What to judge in each row of a batch; None for a bad row; what is wrong with it is appended to `problems`."""
+    """What to judge in each row of a batch; None for a bad row, which is described in `problems`."""
     for number, row, problem in zip(batch.numbers, batch.rows, batch.problems, strict=True):
         where = source.where(number)
         if problem is None:
@@ -165,7 +165,7 @@ def read_item(row: dict[str, Any], keys: Keys, where: str) -> Item:
 
 
 def check_columns(source: Source, keys: Keys) -> bool:
-    """Check that the columns are there. Of JSON lines, the first usable row is looked at.
+    """Are the columns there? In JSON lines, the first usable row decides.
 
     Returns:
         Whether the file was written by `negrl verify`.
