@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from negrl.errors import InputError
+from negrl.evaluate.results import export_samples
+from negrl.plugins import load_plugins
 from negrl.terminal import safe
 
 
@@ -108,7 +110,6 @@ def run(
     from negrl.evaluate.benchmarks import pick
     from negrl.evaluate.settings import EvalSettings
     from negrl.options import first_error
-    from negrl.plugins import load_plugins
 
     if plugin:
         load_plugins(plugin)
@@ -188,7 +189,6 @@ def export(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="The benchmark whose samples to write.")],
 ) -> None:
     """Write the samples with their verdicts as JSON lines, for other tools (and for --responses)."""
-    from negrl.evaluate.results import export_samples
 
     count = export_samples(results, benchmark, file)
     print(f"{count:,} samples written to {safe(file)}")
@@ -201,7 +201,6 @@ def list_benchmarks(plugin: Plugins = None) -> None:
     from rich.table import Table
 
     from negrl.evaluate.benchmarks import BENCHMARKS
-    from negrl.plugins import load_plugins
 
     if plugin:
         load_plugins(plugin)

@@ -11,7 +11,7 @@ from negrl.records import CORRECT, INCORRECT, Problem, Rollout, SftRow, Step, Tr
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from negrl.recipe import LabelSection
+    from negrl.labeling.section import LabelSection
 
 Row = TypeVar("Row")
 
