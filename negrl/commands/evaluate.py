@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from negrl.errors import InputError
 from negrl.terminal import safe
@@ -31,9 +32,18 @@ app = typer.Typer(
 )
 
 
-class EngineKind(StrEnum):
-    transformers = "transformers"
-    vllm = "vllm"
+class _NamesInHelp(TyperCommand):
+    """Puts the names that there are into the help, when it is asked for: finding them takes a moment."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from negrl.engines import ENGINES
+        from negrl.evaluate.benchmarks import BENCHMARKS
+
+        names = {"<engines>": ", ".join(ENGINES), "<benchmarks>": ", ".join(BENCHMARKS)}
+        for param in self.params:
+            if text := getattr(param, "help", None):
+                param.help = re.sub("<engines>|<benchmarks>", lambda m: names[m[0]], text)  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 class Dtype(StrEnum):
@@ -42,10 +52,15 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
-Benchmarks = Annotated[str, typer.Option("--benchmark", "-b", help="gsm8k, or several: gsm8k,math500.")]
+Benchmarks = Annotated[
+    str, typer.Option("--benchmark", "-b", help="gsm8k, or several: gsm8k,math500. There are <benchmarks>.")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", help="A Python module with benchmarks or engines; repeatable.")
+]
 
 
-@app.command()
+@app.command(cls=_NamesInHelp)
 def run(
     benchmark: Benchmarks,
     model_given: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")] = None,
@@ -63,11 +78,13 @@ def run(
     template: Annotated[str | None, typer.Option(help="Your own prompt; contains {prompt}.")] = None,
     extract: Annotated[str | None, typer.Option(help="How to find the answer: auto, boxed, hash, ...")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A further string that ends a response; repeatable.")] = None,
-    engine: Annotated[EngineKind, typer.Option()] = EngineKind.transformers,
-    option: Annotated[list[str] | None, typer.Option(help="key=value for vllm.LLM; repeatable.")] = None,
+    engine: Annotated[str, typer.Option(help="One of <engines>.")] = "transformers",
+    option: Annotated[
+        list[str] | None, typer.Option(help="key=value for the engine (vllm: for vllm.LLM); repeatable.")
+    ] = None,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
-    batch_size: Annotated[int, typer.Option(help="Sequences generated at once (transformers).")] = 512,
-    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... (transformers).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences at once (transformers). Default: 512.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... Default: cuda if available.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the benchmark files. Default: the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/evaluate/<model>.")] = None,
@@ -80,6 +97,7 @@ def run(
     timeout: Annotated[float, typer.Option(help="Seconds for one check.")] = 5.0,
     bootstrap: Annotated[int, typer.Option(help="Resamples per interval.")] = 2000,
     confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
+    plugin: Plugins = None,
 ) -> None:
     """Run a model on benchmarks and score pass@1, pass@k and maj@k with intervals. After a kill, the same command
     continues."""
@@ -87,8 +105,11 @@ def run(
 
     from negrl.evaluate.benchmarks import pick
     from negrl.evaluate.settings import EvalSettings
-    from negrl.recipe import first_error
+    from negrl.options import first_error
+    from negrl.plugins import load_plugins
 
+    if plugin:
+        load_plugins(plugin)
     if model and model_given:
         raise InputError("the model is given twice")
     if responses is None and not (model or model_given):
@@ -100,7 +121,7 @@ def run(
         settings = EvalSettings(
             n=n, temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed, limit=limit,
             few_shot=few_shot, chat_template=chat_template, system_prompt=system_prompt, template=template,
-            extract=extract, stop=stop, dtype=dtype.value, revision=revision, engine=engine.value,
+            extract=extract, stop=stop, dtype=dtype.value, revision=revision, engine=engine,
             batch_size=batch_size, device=device, options=_options(option or []), timeout=timeout, workers=workers,
             confidence=confidence, bootstrap=bootstrap, shard_size=shard_size,
         )  # fmt: skip
@@ -172,13 +193,16 @@ def export(
 
 
 @app.command("benchmarks")
-def list_benchmarks() -> None:
+def list_benchmarks(plugin: Plugins = None) -> None:
     """List the benchmarks: problems, license, origin."""
     from rich.console import Console
     from rich.table import Table
 
     from negrl.evaluate.benchmarks import BENCHMARKS
+    from negrl.plugins import load_plugins
 
+    if plugin:
+        load_plugins(plugin)
     table = Table()
     for title in ("name", "problems", "license", "hub", "local files"):
         table.add_column(title, justify="right" if title == "problems" else "left", overflow="fold")
@@ -191,7 +215,7 @@ def list_benchmarks() -> None:
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """Options of vLLM as it takes them: numbers and true/false are read as YAML."""
+    """The engine's options. Values are read as YAML: numbers, true and false."""
     import yaml
 
     out: dict[str, Any] = {}

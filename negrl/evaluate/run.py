@@ -189,9 +189,7 @@ def _entry(
         "engine": {
             "name": drawn.engine if drawn else "responses",
             **(
-                {"options": settings.options, "batch_size": settings.batch_size, "device": settings.device}
-                if drawn
-                else {}
+                {"options": settings.options, **settings.engine_section().model_dump(exclude={"kind"})} if drawn else {}
             ),
         },
         "responses": {"file": given.path.name, "response": given.columns.response} if given else None,

