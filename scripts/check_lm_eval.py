@@ -38,7 +38,7 @@ def prepare(data: Path, out: Path) -> None:
     from negrl.evaluate.results import export_samples
     from negrl.evaluate.run import Given, evaluate
     from negrl.evaluate.settings import EvalSettings
-    from negrl.problems.files import read_rows
+    from negrl.files import read_rows
     from negrl.verify import Verifier
     from negrl.verify.section import VerifySection
 

@@ -1,4 +1,4 @@
-"""How far can the verdicts be trusted? What `negrl audit` does.
+"""How far the verdicts can be trusted: what `negrl audit` does.
 
 A sample of the verdicts, drawn per verdict, is checked in a second, independent way (second_opinion.py).
 The result is a rate of disagreement. Either side may be wrong, so it is an upper estimate of the error rate,
@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.files import check_target, encode, kind_of, open_atomic, open_source
 from negrl.intervals import wilson
 from negrl.recipe import load_recipe
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
 from negrl.store import Store
-from negrl.tables import kind_of, open_source, write_whole
-from negrl.tables.sinks import check_target, encode
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
@@ -133,7 +132,7 @@ def audit(
         raise InputError(f"{target}: no verdict that could be checked")
     report.checked = _check(chosen, section)
     if out is not None:
-        with write_whole(out) as handle:
+        with open_atomic(out) as handle:
             for kind, row, opinion in report.differing(INCORRECT, CORRECT, UNDECIDED):
                 handle.write(encode(_line(kind, row, opinion)))
     return report
@@ -220,7 +219,7 @@ def _check(chosen: list[Judged], section: VerifySection) -> list[tuple[Judged, O
     from negrl.verify.pool import shared_pool
 
     found = shared_pool(section).map(second_opinion, [(row.response, row.gold) for row in chosen])
-    # A check that ran into a limit settles nothing.
+    # A check that hit a limit settles nothing.
     return [(r, o if isinstance(o, Opinion) else Opinion(UNSETTLED)) for r, o in zip(chosen, found, strict=True)]
 
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.problems.files import column, gold_value, text_value
+from negrl.files import Batch, Source, column, gold_value, kind_of, open_sink, open_source, text_value
 from negrl.records import UNDECIDED, Verdict
-from negrl.tables import Batch, Source, kind_of, open_sink, open_source
 from negrl.verify import Verifier
 from negrl.verify.section import VerifySection
 
@@ -93,7 +92,7 @@ def verify_file(
     source = open_source(path)
     check_columns(source, keys)
     summary, started = VerifySummary(source.where), time.perf_counter()
-    # From Parquet to Parquet the columns pass through as Arrow; only those to read become Python objects.
+    # From Parquet to Parquet, columns pass through as Arrow; only those that are read become Python objects.
     columns = keys.roots if kind_of(out)[0] == "parquet" else None
     with open_sink(out, source, kept_names, COLUMNS) as sink:
         for batch, verdicts in judged(source, keys, section, summary, columns):
@@ -113,7 +112,7 @@ def verify_file(
 def judged(
     source: Source, keys: Keys, section: VerifySection, summary: VerifySummary, columns: set[str] | None = None
 ) -> Iterator[tuple[Batch, list[Verdict]]]:
-    """The file's batches with a verdict for each row; `summary` counts along.
+    """The file's batches with a verdict for each row, counted into `summary`.
 
     Args:
         columns: for Parquet, the columns to read into the rows; None for all.
@@ -172,7 +171,7 @@ def check_columns(source: Source, keys: Keys) -> bool:
         Whether the file was written by `negrl verify`.
 
     Raises:
-        InputError: a column is missing, or is one that an earlier `negrl verify` wrote.
+        InputError: a column is missing, or was written by an earlier `negrl verify`.
     """
     row, where = source.columns(), str(source.path)
     if row is None:

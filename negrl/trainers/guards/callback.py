@@ -18,9 +18,9 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from negrl.files import write_atomic
 from negrl.methods.guards import GuardOptions
 from negrl.records import from_dict
-from negrl.store import write_atomic
 from negrl.trainers.checkpoints import drop_shards, load_shard, save_shard
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
 from negrl.trainers.guards.probes import Probe, probes, unweighted_share
