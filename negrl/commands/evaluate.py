@@ -85,10 +85,8 @@ def run(
         list[str] | None, typer.Option(help="key=value for the engine (vllm: for vllm.LLM); repeatable.")
     ] = None,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Sequences generated at once (transformers; default 512).")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... Default: cuda where there is one.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences at once (transformers). Default: 512.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... Default: cuda if available.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the benchmark files. Default: the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/evaluate/<model>.")] = None,
