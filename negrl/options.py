@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pydantic
 from pydantic import Field, model_validator
@@ -18,6 +18,10 @@ class Section(pydantic.BaseModel):
     """A mapping of the recipe. Unknown keys are refused."""
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    def key(self) -> dict[str, Any]:
+        """What belongs in the key of a stage that depends on the section."""
+        return self.model_dump(include=keyed_names(type(self)))
 
 
 class Options(Section):
@@ -38,6 +42,14 @@ def keyed_names(model: type[pydantic.BaseModel]) -> set[str]:
     return {name for name, extra in extras.items() if not (isinstance(extra, dict) and extra.get("keyed") is False)}
 
 
+class UnknownName(ValueError):
+    """A section names a module that there is not."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
 class PickedSection(Section):
     """A section some of whose keys name modules, and which has the options of those modules, too.
 
@@ -50,9 +62,14 @@ class PickedSection(Section):
         """The options of the modules that `data` names, or that the defaults name.
 
         Raises:
-            ValueError: there is no module of that name.
+            UnknownName: there is no module of that name.
         """
         raise NotImplementedError
+
+    @classmethod
+    def every_option(cls) -> dict[str, list[str]]:
+        """The options of all modules that could be named, each with the names of those that have it."""
+        return {}
 
     @classmethod
     def chosen(cls, data: Mapping[str, Any]) -> type[Self]:
@@ -69,7 +86,15 @@ class PickedSection(Section):
     def _as_chosen(cls, data: Any, handler: Any) -> Any:
         if getattr(cls, "_common", None) is not None or not isinstance(data, Mapping):
             return handler(data)
-        return cls.chosen(data).model_validate(data)
+        try:
+            chosen = cls.chosen(data)
+        except UnknownName as error:  # as pydantic says it of a key: with the key's place in the recipe
+            line: Any = {"type": "value_error", "loc": (error.key,), "input": data.get(error.key)}
+            line["ctx"] = {"error": error}
+            raise pydantic.ValidationError.from_exception_data(cls.__name__, [line]) from None
+        # On the command line a key of the file can't be taken out, only set to null.
+        unread = {key for key in cls.every_option() if key not in chosen.model_fields and data.get(key) is None}
+        return chosen.model_validate({key: value for key, value in data.items() if key not in unread})
 
     def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
         return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())
@@ -90,6 +115,6 @@ def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[An
     for base in bases:
         if shared := sorted(base.model_fields.keys() & section.model_fields.keys()):
             raise TypeError(f"{base.__module__}.{base.__name__}: '{shared[0]}' is a key of every {section.__name__}")
-    made = pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__)
+    made = cast(Any, pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__))
     made._common = section
     return made

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from negrl.errors import InputError
+from negrl.labelers import open_labeler
 from negrl.methods import METHODS, Method
 from negrl.policy import check_model
 from negrl.problems import load_problems, world_of
@@ -31,6 +34,12 @@ class Checked:
     model_key: str | None = None
 
     @property
+    def oracle(self) -> Callable[[Problem, str], float] | None:
+        """The value of a response prefix in the problems' world, None where they have none."""
+        world = world_of(self.recipe.problems)
+        return None if world is None else world.value
+
+    @functools.cached_property
     def by_id(self) -> dict[str, Problem]:
         return {p.problem_id: p for p in [*self.train, *self.evaluate]}
 
@@ -42,6 +51,8 @@ def preflight(recipe: Recipe) -> Checked:
         InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
             the model folder is none, a method's view or trainer is not there.
     """
+    world = world_of(recipe.problems)
+    open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
     for arm in recipe.resolved_arms.values():
         _check_method(METHODS[arm.method])
     model_key = check_model(recipe.policy) if recipe.policy.model is not None else None

@@ -9,6 +9,7 @@ from typing import Any
 from negrl.engines.base import Engine, Request
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import label_traces
+from negrl.labeling.rollouts import Tools
 from negrl.problems import world_of
 from negrl.recipe import Recipe
 from negrl.records import Problem, Sampling, Trace
@@ -80,10 +81,8 @@ class RecipeOnline:
             row["problem_id"]: Problem(row["problem_id"], "online", "train", "", row["prompt"], row["gold"])
             for row in rows
         }
-        result = label_traces(
-            problems, traces, tokenizer, section, open_labeler(section, self._oracle), engine, self._verifier.verify,
-            self._recipe.sample, context=context,
-        )  # fmt: skip
+        tools = Tools(tokenizer, self._verifier.verify, self._recipe.sample, engine, context)
+        result = label_traces(problems, traces, section, open_labeler(section, self._oracle), tools)
         advantages = [[0.0] * len(trace.token_ids) for trace in traces]
         for step in result.steps:
             if not math.isnan(step.advantage):

@@ -4,9 +4,9 @@ Unknown keys are errors that name the nearest right key. Nothing here imports to
 before anything heavy.
 """
 
+from negrl.labeling.section import LabelSection
 from negrl.methods.section import TrainSection
 from negrl.policy.section import BuildSection, PolicySection
-from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
 from negrl.recipe.problems import (
     ChainProblems,
     Gsm8kProblems,
@@ -19,9 +19,9 @@ from negrl.recipe.problems import (
 )
 from negrl.recipe.read import first_error, load_recipe
 from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
+from negrl.verify.section import VerifySection
 
 __all__ = [
-    "BELIEF_TEXTS",
     "BuildSection",
     "ChainProblems",
     "EngineSection",

@@ -10,6 +10,8 @@ from typing import Any, get_args
 import pydantic
 
 from negrl.errors import InputError, nearest
+from negrl.options import PickedSection
+from negrl.plugins import load_plugins
 from negrl.recipe.problems import PROBLEM_SECTIONS
 from negrl.recipe.schema import Recipe
 
@@ -31,6 +33,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if "=" not in item or not item.split("=", 1)[0]:
             raise InputError(f"override '{item}': expected key=value, e.g. sample.n=8")
     data = merged(path, [config], overrides)
+    if isinstance(data.get("plugins"), list):
+        load_plugins([str(name) for name in data["plugins"]], beside=Path(path).parent)
     try:
         return Recipe.model_validate(data)
     except pydantic.ValidationError as error:
@@ -98,7 +102,11 @@ def first_error(error: pydantic.ValidationError) -> str:
     key = ".".join(location)
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{nearest(location[-1], _keys_beside(first['loc']))}{more}"
+        section = _section_of(first["loc"])
+        options = section.every_option() if issubclass(section, PickedSection) else {}
+        if readers := options.get(location[-1]):
+            return f"{key}: only {', '.join(readers)} can read it; leave it out, or set it to null{more}"
+        return f"unknown key '{key}'{nearest(location[-1], [*section.model_fields, *options])}{more}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         message = "required key is missing"
@@ -106,8 +114,8 @@ def first_error(error: pydantic.ValidationError) -> str:
     return f"{key}: {message}{given}{more}" if key else f"{message}{more}"
 
 
-def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
-    """The keys that are allowed where `location`'s last key stands."""
+def _section_of(location: tuple[str | int, ...]) -> type[pydantic.BaseModel]:
+    """The section in which `location`'s last key stands."""
     sources = {get_args(section.model_fields["source"].annotation)[0]: section for section in PROBLEM_SECTIONS}
     model: Any = Recipe
     for part in location[:-1]:
@@ -117,4 +125,4 @@ def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, pydantic.BaseModel)), model)
-    return list(model.model_fields)
+    return model  # type: ignore[no-any-return]

@@ -14,8 +14,7 @@ import pytest
 from negrl.engines import Completion, Engine, Request, open_engine
 from negrl.errors import InputError
 from negrl.recipe import EngineSection, PolicySection
-
-CONTEXT, PARROT_TEXT = 64, "ab∎cd\nefg"  # as conftest.py makes the models
+from tests.engines.helpers import CONTEXT, PARROT_TEXT
 
 
 @dataclass
