@@ -1,7 +1,7 @@
-"""Prefix sharing: the rows of a micro-batch as token trees, in which equal prefixes stand once.
+"""Prefix sharing: the rows of a micro-batch as token trees, in which equal prefixes occur once.
 
-What a causal model computes at a token depends on the tokens before it only, so rows that begin alike
-need that beginning run once. `TokenTree` holds the distinct tokens in depth-first order, each with
+What a causal model computes at a token depends only on the tokens before it, so what rows have in common at their
+beginning needs to be run only once. `TokenTree` holds the distinct tokens in depth-first order, each with
 its depth as position id; `tree_attention` lets each see exactly its ancestors. log p of a row's token
 t+1 is read at the node of its token t, once for each distinct (node, next token) pair, and spread to
 (B, S-1): what comes out, and every gradient, is what running the rows one by one gives.
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 SMALL_TREE = 256
-"""Nodes. When no tree of a micro-batch has more, they are packed into sequences of about so many nodes
-and attend under a dense mask: cheaper than one call for each of many short segments."""
+"""Nodes. If no tree of a micro-batch has more, trees are packed into sequences of about this many nodes
+that attend under a dense mask: cheaper than a call for each of many short segments."""
 WORTH = 1.05
-"""Rows go on a tree when they have at least so many tokens for each of its nodes, and the padded batch at
-least so many cells for each cell of the layout."""
+"""Rows become a tree if they have at least this many tokens per node of it, and the padded batch at least this
+many cells per cell of the layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,15 @@ def build_tree(
 ) -> TokenTree:
     """Merge rows into token trees.
 
-    A row is followed to its last trained token, which itself is never run: nothing is read at it. A row
-    without a trained token is not run at all (a filler), unless there is no other.
+    A row is followed up to its last trained token, which itself is not run, as nothing is read there. A row
+    without a trained token (a filler) is not run at all, unless there is no other.
 
     Args:
         rows: B sequences of token ids.
         labels: of the same lengths, -100 where the token is not trained.
         width: S of the padded batch. Default: the longest row.
-        dense_up_to: dense layout when the largest tree has at most so many nodes; 0: never.
-        multiple: of which a sequence's length is made (padding nodes at its end).
+        dense_up_to: use the dense layout if the largest tree has at most this many nodes; 0: never.
+        multiple: sequences are padded with nodes at their ends to a multiple of this.
     """
     ids = [np.asarray(row, dtype=np.int64) for row in rows]
     trained = [np.asarray(label, dtype=np.int64)[1:] != -100 for label in labels]
@@ -125,7 +125,7 @@ def build_tree(
 
 
 def tree_of(rows: Sequence[Any], labels: Sequence[Any], padded: tuple[int, ...], multiple: int) -> dict[str, TokenTree]:
-    """{"prefix_tree": the tree}, or {} where little is shared. `padded`: (B, S)."""
+    """{"prefix_tree": the tree}, or {} if little is shared. `padded`: (B, S)."""
     tree = build_tree(rows, labels, width=padded[1], multiple=multiple)
     worth = tree.tokens >= WORTH * tree.nodes and padded[0] * padded[1] >= WORTH * tree.input_ids.numel()
     return {"prefix_tree": tree} if worth else {}
