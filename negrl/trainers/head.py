@@ -19,8 +19,8 @@ _CHANGED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_h
 
 
 def plain_head(model: Any) -> nn.Linear | None:
-    """The model's LM head where its logits are a projection of the hidden states and nothing more, and its
-    whole weight is here (not a shard), on a CPU; else None."""
+    """The LM head of the model if its logits are just a projection of the hidden states and its whole weight (not a
+    shard) is on this CPU; else None."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     if type(head) is not nn.Linear or head.bias is not None or type(head.weight) not in (nn.Parameter, Tensor):
         return None
@@ -30,13 +30,14 @@ def plain_head(model: Any) -> nn.Linear | None:
 
 
 def tiled_scores(hidden: Tensor, weight: Tensor, targets: Tensor, tile: int) -> dict[str, Tensor]:
-    """Scores of `targets` under softmax(hidden @ weight.T), each (P,), by the names of OUTPUTS.
+    """Scores of `targets` under softmax(hidden @ weight.T), each (P,), under the names in OUTPUTS.
 
-    Only `log_probs` carries a gradient. Under autocast the projection runs in its dtype, all else in float32.
+    Only `log_probs` carries a gradient. Under autocast, the projection runs in autocast's dtype and all else in
+    float32.
 
     Args:
         hidden: (P, H) float. weight: (V, H) float. targets: (P,) int64.
-        tile: numbers in a tile of logits; never fewer than AT_LEAST tokens, whatever the vocabulary.
+        tile: number of logits in a tile; a tile never has fewer than AT_LEAST tokens, whatever the vocabulary.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype

@@ -106,7 +106,7 @@ def save(trainer: Any, out: Path, policy: PolicySection, load: Callable[[], Any]
     in float32, then rounded to `policy.dtype`. Each is complete or not there.
 
     Args:
-        load: the start policy's weights, none of them in 4 bits. Called on rank 0 only.
+        load: returns the start policy's weights, none of them in 4 bits. Called only on rank 0.
     """
     if trainer.is_fsdp_enabled:  # gather the shards into one state dict
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")

@@ -1,4 +1,4 @@
-"""The callback: when to look, what to log, which weights to keep.
+"""The callback: when to check, what to log, which weights to keep.
 
 It works with all trainers of ours (`TokenRows`). All processes measure the same probes (a sharded model needs
 all of them for a forward pass) and use rank 0's numbers, so they decide alike.
@@ -18,9 +18,9 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from negrl.files import write_atomic
 from negrl.methods.guards import GuardOptions
 from negrl.records import from_dict
-from negrl.store import write_atomic
 from negrl.trainers.checkpoints import drop_shards, load_shard, save_shard
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
 from negrl.trainers.guards.probes import Probe, probes, unweighted_share
@@ -39,10 +39,10 @@ STATE = ("_start", "_best_score", "_best_right", "best_step", "_last_look", "_la
 
 
 class Guard(TrainerCallback):
-    """Measures the probes before the first step and every so many, logs `guard/...`, keeps the best weights in
-    memory (each process its shard) and stops the training when a rule of `rules` is broken.
+    """Measures the probes before the first step and at regular intervals, logs `guard/...`, keeps the best weights in
+    memory (each process its shard), and stops the training when a rule of `rules` is broken.
 
-    `sentence`: what tripped, None while all is well. `step`: when. `best_step`: of the weights that are kept.
+    `sentence`: what tripped; None while all is well. `step`: when. `best_step`: the step of the kept weights.
     """
 
     def __init__(self, options: GuardOptions, found: list[Probe], silent_share: float | None, folder: Path):
@@ -138,7 +138,7 @@ class Guard(TrainerCallback):
         trainer = self.trainer
         model = trainer.model
         was_training = model.training
-        model.eval()  # no dropout, and no gradient checkpointing, which autograd.grad can't cross
+        model.eval()  # no dropout, and no gradient checkpointing, with which autograd.grad does not work
         with trainer.accelerator.autocast():
             numbers = measure(model, self._set, mark_start=step == 0)
             if with_samples and not self._sharded():
@@ -177,7 +177,7 @@ class Guard(TrainerCallback):
         return bool(self._best) and (self.sentence is not None or self.options.keep == "best")
 
     def use_best(self) -> None:
-        """Put the best weights back into the model."""
+        """Restore the best weights in the model."""
         with torch.no_grad():
             for name, parameter in self.trainer.model.named_parameters():
                 if name in self._best:
@@ -201,7 +201,7 @@ class Guard(TrainerCallback):
         if rank == 0:
             state = {name: getattr(self, name) for name in STATE}
             write_atomic(self.folder / f"{step}.json", json.dumps(state).encode())
-        before = self._last_saved  # its checkpoint goes only when the one of this step is whole
+        before = self._last_saved  # an old checkpoint is deleted only once that of this step is complete
         drop_shards(self.folder, lambda s: s in (before, step), rank)
         self._last_saved = step
 
@@ -228,7 +228,7 @@ class Guard(TrainerCallback):
 def guard_for(
     options: GuardOptions | None, held: pa.Table, trained: pa.Table, row_type: type, trainer: Any, folder: Path
 ) -> Guard | None:
-    """The guard of a training, attached to its trainer; None where nothing was held out.
+    """The guard of a training, attached to its trainer; None if nothing was held out.
 
     Args:
         held, trained: the rows that `hold_out` held out, and those that are trained on.

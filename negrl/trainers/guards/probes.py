@@ -24,9 +24,9 @@ ROW_TYPES = (SftRow, AdvantageRow, PreferenceRow, UnaryRow)
 class Probe:
     """One held-out sequence. All lists have the length of `input_ids`; the first token is never scored.
 
-    `prompt`: how many tokens are the problem's prompt. `right`: tokens of a right trace (those of its bad
-    steps left out). `good`, `bad`: tokens of steps that helped or hurt. `prefix`: tokens of a wrong trace
-    before its first bad step. `steps`: the token's step, -1 for none. `sampler`: log mu, None where unknown."""
+    `prompt`: number of tokens of the problem's prompt. `right`: tokens of a right trace, without those of its bad
+    steps. `good`, `bad`: tokens of steps that helped or hurt. `prefix`: tokens of a wrong trace before its first bad
+    step. `steps`: the token's step, -1 for none. `sampler`: log mu, None if unknown."""
 
     problem_id: str
     prompt: int
@@ -59,11 +59,11 @@ def hold_out(view: pa.Table, row_type: type, options: GuardOptions | None) -> tu
 
 
 def probes(rows: Sequence[Any], limit: int) -> list[Probe]:
-    """At most `limit` probes of held-out rows: half of them with bad steps where there are any, taken from
-    the problems in turn."""
+    """At most `limit` probes from held-out rows, half of them with bad steps if there are any, taken from the problems
+    in turn."""
     prompts: dict[str, int] = {}
     for row in rows:
-        if isinstance(row, PreferenceRow):  # prompt_ids may hold a shared prefix: the shortest has the least
+        if isinstance(row, PreferenceRow):  # may contain a shared prefix: the shortest has the least of it
             prompts[row.problem_id] = min(prompts.get(row.problem_id, len(row.prompt_ids)), len(row.prompt_ids))
     found: list[Probe] = []
     for row in rows:
@@ -129,7 +129,7 @@ def _pair(row: PreferenceRow, prompt: int) -> list[Probe]:
 
 
 def _in_turn(items: list[Probe]) -> list[Probe]:
-    """One of each problem, then the second of each, ...; problems in the order of their hashes."""
+    """The first of each problem, then the second of each, and so on; problems in the order of their hashes."""
     rounds: dict[str, int] = {}
     keyed = []
     for item in items:
@@ -143,8 +143,8 @@ def _order(problem_id: str) -> str:
 
 
 def unweighted_share(view: pa.Table) -> float | None:
-    """Share of the steps that credit gave no weight (dead zone, after the pit, outside the value band).
-    None for rows without advantages."""
+    """Share of the steps to which credit gave no weight (dead zone, after the pit, outside the value band). None for
+    rows without advantages."""
     if "advantages" not in view.column_names:
         return None
     offsets, steps = flat_column(view, "step_ids")
