@@ -1,5 +1,5 @@
-"""The recipe's `train.guards`: what is held out, how often to look, when to stop. The docs on guards say how the
-thresholds were measured."""
+"""The recipe's `train.guards`: what is held out, how often to look, when to stop. docs/guards.md says how
+the thresholds were measured."""
 
 from typing import Literal
 
@@ -36,7 +36,8 @@ class GuardOptions(Section):
     max_new_tokens: int | None = Field(None, ge=1)
     """Of one such sample. Default: the length of the longest held-out response, at most 256."""
     right_drop: float | None = Field(0.1, gt=0)
-    """Stop when log p per token of held-out right traces falls this far (nats) below its best. null, as below: never."""
+    """Stop when log p per token of held-out right traces falls this far (nats) below its best. null, here and for the
+    other limits: never."""
     entropy_drop: float | None = Field(0.5, gt=0, lt=1)
     """Stop when log p falls by a tenth of right_drop and the entropy on the same traces falls by this share of the
     start's: the policy is memorizing the training rows."""
