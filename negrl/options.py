@@ -7,8 +7,8 @@ section's common keys. `PickedSection` does that: an instance is of a class that
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, cast
 
 import pydantic
 from pydantic import Field, model_validator
@@ -22,14 +22,29 @@ class Section(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    @classmethod
+    def every_option(cls) -> dict[str, list[str]]:
+        """The options of all modules that a key could name, each with the names of those that have it."""
+        return {}
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         for key in data if isinstance(data, Mapping) else ():
             if key not in cls.model_fields:
-                near = nearest(str(key), cls.model_fields) or f"; expected one of {', '.join(cls.model_fields)}"
-                raise PydanticCustomError("unknown_key", "unknown key '{key}'{near}", {"key": str(key), "near": near})
+                raise _unknown(str(key), list(cls.model_fields), cls.every_option())
         return data
+
+    def key(self) -> dict[str, Any]:
+        """What belongs in the key of a stage that depends on the section."""
+        return self.model_dump(include=keyed_names(type(self)))
+
+
+def _unknown(key: str, known: list[str], options: Mapping[str, list[str]]) -> PydanticCustomError:
+    if names := ", ".join(options.get(key, ())):
+        return PydanticCustomError("unread_key", "only {names} can read it", {"key": key, "names": names})
+    near = nearest(key, [*known, *options]) or f"; expected one of {', '.join(known)}"
+    return PydanticCustomError("unknown_key", "unknown key '{key}'{near}", {"key": key, "near": near})
 
 
 class Options(Section):
@@ -50,6 +65,28 @@ def keyed_names(model: type[pydantic.BaseModel]) -> set[str]:
     return {name for name, extra in extras.items() if not (isinstance(extra, dict) and extra.get("keyed") is False)}
 
 
+def readers(modules: Iterable[Any]) -> dict[str, list[str]]:
+    """The options of these modules (each has a `name` and `options`), each with the names of those that have it."""
+    found: dict[str, list[str]] = {}
+    for module in modules:
+        for option in module.options.model_fields:
+            found.setdefault(option, []).append(module.name)
+    return found
+
+
+class UnknownName(ValueError):
+    """A section names a module that there is not."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+    def placed(self, section: type[Section], data: Mapping[str, Any]) -> pydantic.ValidationError:
+        """The same as pydantic says it of a key: with the key's place in the recipe."""
+        line: Any = {"type": "value_error", "loc": (self.key,), "input": data.get(self.key), "ctx": {"error": self}}
+        return pydantic.ValidationError.from_exception_data(section.__name__, [line])
+
+
 class PickedSection(Section):
     """A section some of whose keys name modules, and which has the options of those modules, too.
 
@@ -62,7 +99,7 @@ class PickedSection(Section):
         """The options of the modules that `data` names, or that the defaults name.
 
         Raises:
-            ValueError: there is no module of that name.
+            UnknownName: there is no module of that name.
         """
         raise NotImplementedError
 
@@ -81,7 +118,13 @@ class PickedSection(Section):
     def _as_chosen(cls, data: Any, handler: Any) -> Any:
         if getattr(cls, "_common", None) is not None or not isinstance(data, Mapping):
             return handler(data)
-        return cls.chosen(data).model_validate(data)
+        try:
+            chosen = cls.chosen(data)
+        except UnknownName as error:
+            raise error.placed(cls, data) from None
+        # On the command line a key of the file can't be taken out, only set to null.
+        unread = {key for key in cls.every_option() if key not in chosen.model_fields and data.get(key) is None}
+        return chosen.model_validate({key: value for key, value in data.items() if key not in unread})
 
     def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
         return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())
@@ -105,20 +148,23 @@ def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[An
             raise TypeError(
                 f"{base.__module__}.{base.__name__}: '{shared[0]}' is taken by {section.__name__}; name it otherwise"
             )
-    made = pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__)
+    made = cast(Any, pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__))
     made._common = section
     return made
 
 
 def first_error(error: pydantic.ValidationError) -> str:
     """The first of the errors as one line. Unknown keys come first: they often cause the others."""
-    details = sorted(error.errors(), key=lambda d: d["type"] != "unknown_key")
-    first = details[0]
-    path = [str(part) for part in first["loc"]]
+    details = sorted(error.errors(), key=lambda d: d["type"] not in ("unknown_key", "unread_key"))
+    first, context = details[0], details[0].get("ctx", {})
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    in_section = first["type"] in ("unknown_key", "unread_key")
+    key = ".".join(str(part) for part in (*first["loc"], *([context["key"]] if in_section else [])))
     if first["type"] == "unknown_key":
-        return f"unknown key '{'.'.join([*path, first['ctx']['key']])}'{first['ctx']['near']}{more}"
-    key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
+        return f"unknown key '{key}'{context['near']}{more}"
+    if first["type"] == "unread_key":
+        return f"{key}: {first['msg']}; leave it out, or set it to null{more}"
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         message = "required key is missing"
     given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"

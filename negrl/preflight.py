@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from negrl.engines import ENGINES
 from negrl.errors import InputError
+from negrl.labelers import open_labeler
 from negrl.policy import check_model
 from negrl.problems import SOURCES, load_problems, world_of
 from negrl.recipe import Recipe
@@ -29,6 +32,12 @@ class Checked:
     model_key: str | None = None
 
     @property
+    def oracle(self) -> Callable[[Problem, str], float] | None:
+        """The value of a response prefix in the problems' world, None where they have none."""
+        world = world_of(self.recipe.problems)
+        return None if world is None else world.value
+
+    @functools.cached_property
     def by_id(self) -> dict[str, Problem]:
         return {p.problem_id: p for p in [*self.train, *self.evaluate]}
 
@@ -41,6 +50,8 @@ def preflight(recipe: Recipe) -> Checked:
             the model folder is none, the engine is not installed.
     """
     ENGINES[recipe.engine.kind].version()
+    world = world_of(recipe.problems)
+    open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
     model_key = check_model(recipe.policy) if recipe.policy.model is not None else None
     train: list[Problem] = []
     evaluate: list[Problem] = []

@@ -39,8 +39,8 @@ def prepare(data: Path, out: Path) -> None:
     from negrl.evaluate.run import Given, evaluate
     from negrl.evaluate.settings import EvalSettings
     from negrl.problems.files import read_rows
-    from negrl.recipe import VerifySection
     from negrl.verify import Verifier
+    from negrl.verify.section import VerifySection
 
     solutions = data / "gsm8k_example_model_solutions.jsonl.gz"
     labels = {row["question"]: row for _, row in read_rows(solutions)}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from negrl.bench.label_report import LabelCost, Measured, Overhead, PolicyCost, pooled, ratio_lines, ratios
+from negrl.labelers.adaptive import AdaptiveOptions
 from negrl.progress import thousands
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from negrl.bench.label_metrics import Ratio
+
+DEFAULT_ROLLOUTS = AdaptiveOptions().max_rollouts
 
 GOALS = {"fixed K=16": 6.0, "bisect K=8": 2.0}
 """Tokens of the peer over those of adaptive at equal RMSE or pit F1, at least."""
@@ -177,7 +180,7 @@ def page(found: LabelCost, rows: list[tuple[str, str, str, Ratio]], stem: str) -
     weak = [*weak_points(found, rows), *_slow(found), *weak_points(found, without, "blind")]
     weak = weak or ["By these measures, nowhere."]
     return PAGE.format(
-        command=found.command, others=recipe.sample.n - 1, default=recipe.label.max_rollouts, **_at_default(found),
+        command=found.command, others=recipe.sample.n - 1, default=DEFAULT_ROLLOUTS, **_at_default(found),
         hardware=found.hardware, threads=recipe.threads or "default",
         packages=", ".join(packages), seed=recipe.seed, sample_seed=recipe.sample.seed, label_seed=recipe.label.seed,
         ratios="\n".join(f"- {line}." for line in [*ratio_lines(rows), *blind]), confidence=settings.confidence,
@@ -196,7 +199,7 @@ def page(found: LabelCost, rows: list[tuple[str, str, str, Ratio]], stem: str) -
 
 def _at_default(found: LabelCost) -> dict[str, float]:
     everyone = pooled(found.policies)
-    own = everyone.named(f"adaptive {found.recipe.label.max_rollouts}")
+    own = everyone.named(f"adaptive {DEFAULT_ROLLOUTS}")
     peer = everyone.named("fixed K=16")
     assert own is not None and peer is not None
     share = own.at("tokens") / peer.at("tokens")

@@ -17,7 +17,7 @@ from negrl.bench.truth import Bounds
 from negrl.engines.base import Engine, Request
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import LabelResult, label_traces
-from negrl.labeling.rollouts import Verify
+from negrl.labeling.rollouts import Tools, Verify
 from negrl.pipeline import traces as tracing
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length
@@ -254,17 +254,11 @@ def _label(
     bar: StageBar,
 ) -> tuple[LabelResult, float]:  # fmt: skip
     """One call for all traces, as in a run; and its wall time."""
-    from negrl.problems import world_of
-
-    world = world_of(frame.recipe.problems)
-    labeler = open_labeler(section, world.value if world else None)
-    tokenizer = frame.tokenizer(who.policy)
+    labeler = open_labeler(section, who.checked.oracle)
     context = context_length(who.policy.model, frame.recipe.policy)
+    tools = Tools(frame.tokenizer(who.policy), verify, frame.recipe.sample, engine, context, on_tokens=bar.add_tokens)
     start = time.perf_counter()
-    result = label_traces(
-        who.checked.by_id, traces, tokenizer, section, labeler, engine, verify, frame.recipe.sample,
-        bar.add_tokens, None, context,
-    )  # fmt: skip
+    result = label_traces(who.checked.by_id, traces, section, labeler, tools)
     return result, time.perf_counter() - start
 
 
@@ -289,8 +283,9 @@ def _labeler_code(labeler: str) -> str:
     """A fingerprint of the source that a labeler's labels come from: another labeler's is no part of it."""
     shared = {"base", "search", labeler}
     files = []
-    for file in sorted((Path(__file__).parent.parent / "steps").rglob("*.py")):
-        others = file.parent.name == "labelers" and file.stem not in shared
+    house = Path(__file__).parent.parent
+    for file in sorted(file for room in ("steps", "labelers", "labeling") for file in (house / room).rglob("*.py")):
+        others = file.parent.name == "labelers" and file.stem not in {*shared, "posterior"}
         if not (others or file.stem.startswith("equation") or (file.stem == "posterior" and labeler != "adaptive")):
             files.append(file.read_text())
     return fingerprint(files)

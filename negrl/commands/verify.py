@@ -14,7 +14,7 @@ from negrl.errors import InputError
 from negrl.terminal import safe
 
 if TYPE_CHECKING:
-    from negrl.recipe import VerifySection
+    from negrl.verify.section import VerifySection
 
 Gold = Annotated[str, typer.Option(help="Column with the gold answer; may be a dotted path.")]
 Response = Annotated[str, typer.Option(help="Column with the response; may be a dotted path.")]

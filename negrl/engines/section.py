@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from negrl.engines.base import ENGINES
-from negrl.options import Options, PickedSection, Section, unkeyed
+from negrl.options import Options, PickedSection, Section, readers, unkeyed
 
 
 class EngineSection(PickedSection):
@@ -22,7 +22,11 @@ class EngineSection(PickedSection):
 
     @classmethod
     def pick(cls, data: Mapping[str, Any]) -> list[type[Options]]:
-        return [ENGINES.get_or_refuse(data.get("kind", cls.model_fields["kind"].default)).options]
+        return [ENGINES.get_or_refuse(data.get("kind", cls.model_fields["kind"].default), "kind").options]
+
+    @classmethod
+    def every_option(cls) -> dict[str, list[str]]:
+        return readers(ENGINES.values())
 
     def key(self) -> dict[str, Any]:
         """What belongs in the key of a stage whose tokens the engine draws."""

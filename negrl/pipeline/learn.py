@@ -174,7 +174,7 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
         "policy": policy.key,
         "evaluate": section.model_dump(include={"n", "temperature", "seed"}),
         "max_tokens": max_tokens,
-        "verify": frame.recipe.verify.model_dump(exclude={"workers"}),
+        "verify": frame.recipe.verify.key(),
         **drawing(frame),
     }
     done = frame.run("evaluate", title, inputs, work)

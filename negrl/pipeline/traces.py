@@ -208,7 +208,7 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
             bar.note(checks[0])
         return {"verdicts": dict(counts), "undecided": dict(reasons), "checks": checks}
 
-    inputs = {"traces": traces_done.key, "verify": frame.recipe.verify.model_dump(exclude={"workers"})}
+    inputs = {"traces": traces_done.key, "verify": frame.recipe.verify.key()}
     return frame.run("verify", title, inputs, work)
 
 

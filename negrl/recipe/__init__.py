@@ -4,14 +4,14 @@ Unknown keys are errors that name the nearest right key. Nothing here imports to
 before anything heavy.
 """
 
+from negrl.labeling.section import LabelSection
 from negrl.options import first_error
-from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
 from negrl.recipe.read import load_recipe
 from negrl.recipe.schema import EvaluateSection, Recipe
 from negrl.recipe.train import BuildSection, PolicySection, TrainSection
+from negrl.verify.section import VerifySection
 
 __all__ = [
-    "BELIEF_TEXTS",
     "BuildSection",
     "EvaluateSection",
     "LabelSection",

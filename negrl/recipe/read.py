@@ -11,6 +11,7 @@ import pydantic
 
 from negrl.errors import InputError, nearest
 from negrl.options import first_error
+from negrl.plugins import load_plugins
 from negrl.recipe.schema import Recipe
 
 
@@ -31,6 +32,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if "=" not in item or not item.split("=", 1)[0]:
             raise InputError(f"override '{item}': expected key=value, e.g. sample.n=8")
     data = merged(path, [config], overrides)
+    if isinstance(data.get("plugins"), list):
+        load_plugins([str(name) for name in data["plugins"]], beside=Path(path).parent)
     try:
         return Recipe.model_validate(data)
     except pydantic.ValidationError as error:

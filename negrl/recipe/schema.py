@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, SerializeAsAny, model_validator
 
 from negrl.engines.section import EngineSection, SampleSection
+from negrl.labeling.section import LabelSection
 from negrl.methods import METHODS
 from negrl.options import Section
-from negrl.problems import ProblemsSection, WorldProblems
+from negrl.plugins import load_plugins
+from negrl.problems import ProblemsSection
 from negrl.problems.imported import TracesSection
-from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
 from negrl.recipe.train import PolicySection, TrainSection, check_rounds
+from negrl.verify.extract import text_before
+from negrl.verify.section import VerifySection
 
 
 class EvaluateSection(Section):
@@ -32,6 +37,9 @@ class ReportSection(Section):
 
 class Recipe(Section):
     name: str
+    plugins: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
+    """Python modules with labelers, methods, problem sources, engines or splitters of your own: looked for in the
+    working directory and beside the recipe, too. They run as code."""
     seed: int = 0
     output_dir: str = ""
     """Default: runs/<name>. The report, plots and results are here."""
@@ -45,7 +53,7 @@ class Recipe(Section):
     engine: SerializeAsAny[EngineSection] = Field(default_factory=EngineSection)
     sample: SampleSection = Field(default_factory=SampleSection)
     verify: VerifySection = Field(default_factory=VerifySection)
-    label: LabelSection = Field(default_factory=LabelSection)
+    label: SerializeAsAny[LabelSection] = Field(default_factory=LabelSection)
     train: TrainSection = Field(default_factory=TrainSection)
     arms: dict[str, TrainSection | None] | None = None
     """Several methods side by side, each on top of `train`; an arm that is null is left out. Null: one
@@ -54,6 +62,15 @@ class Recipe(Section):
     evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
     """null: no evaluation."""
     report: ReportSection = Field(default_factory=ReportSection)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, data: Any) -> Any:
+        """Names in the sections may be a plugin's, so plugins come first."""
+        names = data.get("plugins") if isinstance(data, dict) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            load_plugins(names)
+        return data
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
@@ -64,25 +81,27 @@ class Recipe(Section):
             raise ValueError("give problems (to sample from) or traces (to import)")
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
-        if "oracle" in self.label.members and not isinstance(self.problems, WorldProblems):
-            raise ValueError("label.labeler: oracle needs a world with an exact step checker (such as chain)")
         for name, arm in self.resolved_arms.items():
-            if METHODS[arm.method].reads_values and self.label.labeler == "none":
+            if METHODS[arm.method].reads_values and not self.label.makes_values:
                 raise ValueError(
                     f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
                 )
-        of, drawn = ("label.k", self.label.k) if self.traces is not None else ("sample.n", self.sample.n)
-        if self.label.labeler != "none" and drawn < self.label.best_of:
-            raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {self.label.best_of}; raise it")
-        if "belief" in self.label.members and self.verify.extract == "path":
-            raise ValueError("label.labeler: belief can't read an answer that is a path (verify.extract: path)")
-        if "belief" in self.label.members and self.label.belief is None:
-            self.label = self.label.model_copy(update={"belief": BELIEF_TEXTS[self.verify.extract]})
+        self._check_prompt_values()
+        if "belief" in self.label.labelers and getattr(self.label, "belief", None) is None:
+            before = text_before(self.verify.extract)
+            if before is None:
+                raise ValueError(f"label.labeler: belief can't read an answer of verify.extract: {self.verify.extract}")
+            self.label = self.label.model_copy(update={"belief": before})
         check_rounds(self)
-        low, high = self.label.value_band
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")
         return self
+
+    def _check_prompt_values(self) -> None:
+        """V_0 as the best of several tries needs at least as many samples."""
+        imported = self.traces is not None
+        of, drawn = ("label.prompt_rollouts", self.label.prompt_rollouts) if imported else ("sample.n", self.sample.n)
+        best_of = getattr(self.label, "best_of", 1)
+        if drawn < best_of:
+            raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {best_of}; raise it")
 
     @property
     def resolved_arms(self) -> dict[str, TrainSection]:

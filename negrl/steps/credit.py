@@ -14,25 +14,22 @@ import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from negrl.records import CORRECT, INCORRECT, Step
+from negrl.steps.section import CreditSection
 from negrl.steps.values import Difference, Estimate
-
-if TYPE_CHECKING:
-    from negrl.recipe import LabelSection
 
 # A difference of two ratios that should equal the dead zone (0.6 - 0.4) may come out a hair above it.
 _ROUNDING = 1e-9
 
 
-def in_band(v0: float | None, section: LabelSection) -> bool:
+def in_band(v0: float | None, section: CreditSection) -> bool:
     """Is the prompt neither hopeless nor solved? Both ends of the band are inside."""
     low, high = section.value_band
     return v0 is not None and low - _ROUNDING <= v0 <= high + _ROUNDING
 
 
-def counts(advantage: Difference, section: LabelSection) -> bool:
+def counts(advantage: Difference, section: CreditSection) -> bool:
     """Is the advantage outside the dead zone (and its interval off 0, where that is required)?"""
     if abs(advantage.value) <= section.dead_zone + _ROUNDING:
         return False
@@ -43,7 +40,7 @@ def label_steps(
     values: Sequence[Estimate | None],
     advantages: Sequence[Difference | None],
     verdict: str,
-    section: LabelSection,
+    section: CreditSection,
 ) -> list[str]:
     """A label of `records.STEP_LABELS` for each step of one decided trace.
 
@@ -66,13 +63,13 @@ def label_steps(
     return labels
 
 
-def _sign(advantage: Difference, section: LabelSection) -> str:
+def _sign(advantage: Difference, section: CreditSection) -> str:
     if not counts(advantage, section):
         return "neutral"
     return "good" if advantage.value > 0 else "bad"
 
 
-def weights(steps: Sequence[Step], verdict: str | None, v0: float | None, section: LabelSection) -> list[float]:
+def weights(steps: Sequence[Step], verdict: str | None, v0: float | None, section: CreditSection) -> list[float]:
     """What each step of a trace weighs in training: its advantage, or 0.
 
     0 in the dead zone, where unlabelled, after the pit of a wrong trace (`after_pit: drop`), and all
@@ -90,7 +87,7 @@ def weights(steps: Sequence[Step], verdict: str | None, v0: float | None, sectio
     return out
 
 
-def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: LabelSection) -> list[Step]:
+def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: CreditSection) -> list[Step]:
     """The same measured steps under another dead zone: only their labels are new.
 
     Args:
@@ -110,7 +107,9 @@ def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: 
     return out
 
 
-def shuffled(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: LabelSection, seed: int) -> list[Step]:
+def shuffled(
+    steps: Sequence[Step], verdicts: Mapping[str, str | None], section: CreditSection, seed: int
+) -> list[Step]:
     """The control: what the measured steps weigh, dealt out among them at random.
 
     Weights, not raw advantages: after the pit of a wrong trace they are 0, and were that cut made after the

@@ -27,6 +27,7 @@ from negrl.engines.base import Completion, Engine, Request
 from negrl.errors import InputError
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import label_traces
+from negrl.labeling.rollouts import Tools
 from negrl.problems import world_of
 from negrl.recipe import Recipe
 from negrl.records import CORRECT, Problem, Sampling, Trace, stable_seed
@@ -190,10 +191,8 @@ class StepGrpoTrainer(GRPOTrainer):
             for row in self._inputs
         }
         with self._engine() as engine:
-            result = label_traces(
-                problems, self._traces, self._tokenizer, section, open_labeler(section, self._oracle), engine,
-                self._verifier.verify, self.recipe.sample, context=self._context,
-            )  # fmt: skip
+            tools = Tools(self._tokenizer, self._verifier.verify, self.recipe.sample, engine, self._context)
+            result = label_traces(problems, self._traces, section, open_labeler(section, self._oracle), tools)
         advantages = torch.zeros(mask.shape, dtype=torch.float32)
         for step in result.steps:
             if not math.isnan(step.advantage):

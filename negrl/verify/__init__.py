@@ -17,7 +17,7 @@ from negrl.verify.extract import extract, gold_answer
 from negrl.verify.pool import Failure, shared_pool
 
 if TYPE_CHECKING:
-    from negrl.recipe import VerifySection
+    from negrl.verify.section import VerifySection
 
 NO_ANSWER, TRUNCATED = "no_answer", "truncated"
 _NO_ANSWER = Verdict(UNDECIDED, NO_ANSWER)

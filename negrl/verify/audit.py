@@ -19,7 +19,7 @@ from typing import Any
 
 from negrl.errors import InputError
 from negrl.intervals import wilson
-from negrl.recipe import VerifySection, load_recipe
+from negrl.recipe import load_recipe
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
 from negrl.store import Store
 from negrl.tables import kind_of, open_source, write_whole
@@ -28,6 +28,7 @@ from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
 from negrl.verify.second_opinion import RIGHT, UNSETTLED, WRONG, Opinion, second_opinion
+from negrl.verify.section import VerifySection
 
 NOT_CHECKED = (BAD_ROW, TRUNCATED)
 """Undecided for reasons that no second way can mend."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)|\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
@@ -139,15 +140,30 @@ def path(text: str) -> str | None:
     return "".join(nodes) if all(_NODE.fullmatch(n) and len(n) == len(nodes[0]) for n in nodes) else None
 
 
-METHODS: dict[str, Callable[[str], str | None]] = {
-    "boxed": boxed,
-    "hash": hash_mark,
-    "answer_line": answer_line,
-    "answer_is": answer_is,
-    "last_number": last_number,
-    "chain": chain,
-    "path": path,
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """A way to find the answer. `before`: what stands before an answer that it finds, None where that is not one
+    text: a belief (labeler `belief`) is read after it."""
+
+    find: Callable[[str], str | None]
+    before: str | None
+
+
+EXTRACTORS: dict[str, Extractor] = {
+    "boxed": Extractor(boxed, "\n\\boxed{"),
+    "hash": Extractor(hash_mark, "\n#### "),
+    "answer_line": Extractor(answer_line, "\nA: "),
+    "answer_is": Extractor(answer_is, "\nThe answer is "),
+    "last_number": Extractor(last_number, "\nThe answer is "),
+    "chain": Extractor(chain, "!"),
+    "path": Extractor(path, None),
 }
+"""By the name that `verify.extract` takes, beside "auto"."""
+
+
+def text_before(method: str) -> str | None:
+    """What stands before an answer that `method` (a name of EXTRACTORS, or "auto") finds."""
+    return EXTRACTORS["hash" if method == "auto" else method].before
 
 
 def visible(text: str) -> str | None:
@@ -166,7 +182,7 @@ def extract(text: str, method: str) -> tuple[str, str] | None:
 
     Args:
         text: a whole response.
-        method: a name of METHODS, or "auto". Several joined boxes come back under the name "boxes".
+        method: a name of EXTRACTORS, or "auto". Several joined boxes come back under the name "boxes".
     """
     outside = visible(text)
     if outside is None:
@@ -175,12 +191,12 @@ def extract(text: str, method: str) -> tuple[str, str] | None:
         found = boxes(outside)  # an empty or unfinished box is no answer, whatever else the text says
         return (", ".join(found)[:_MAX_ANSWER], "boxed" if len(found) == 1 else "boxes") if found else None
     if method != "auto":
-        answer = METHODS[method](outside)
+        answer = EXTRACTORS[method].find(outside)
         return None if answer is None else (answer[:_MAX_ANSWER], method)
     # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
     last_line = outside.rstrip().rpartition("\n")[2]
     for name in ("hash", "answer_line", "answer_is"):
-        answer = METHODS[name](last_line if name in ("hash", "answer_line") else outside)
+        answer = EXTRACTORS[name].find(last_line if name in ("hash", "answer_line") else outside)
         if answer is not None:
             return answer[:_MAX_ANSWER], name
     return None
@@ -190,7 +206,7 @@ def gold_answer(gold: str) -> str:
     """The answer in a gold column: a whole reference solution is searched for the same explicit
     markers (boxed, #### and A:), anything else is the answer itself."""
     for name in ("boxed", "hash", "answer_line"):
-        answer = METHODS[name](gold)
+        answer = EXTRACTORS[name].find(gold)
         if answer is not None:
             return answer
     return gold.strip()

@@ -19,10 +19,10 @@ from typing import Any
 
 from negrl.errors import InputError
 from negrl.problems.files import column, gold_value, text_value
-from negrl.recipe import VerifySection
 from negrl.records import UNDECIDED, Verdict
 from negrl.tables import Batch, Source, kind_of, open_sink, open_source
 from negrl.verify import Verifier
+from negrl.verify.section import VerifySection
 
 BAD_ROW = "bad_row"
 COLUMNS = ("verdict", "verdict_reason", "answer", "method")

@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from negrl.recipe import VerifySection
+    from negrl.verify.section import VerifySection
 
 T = TypeVar("T")
 

@@ -14,8 +14,7 @@ from negrl.engines import ENGINES, Completion, Engine, Request, open_engine
 from negrl.engines.section import EngineSection
 from negrl.errors import InputError
 from negrl.recipe import PolicySection
-
-CONTEXT, PARROT_TEXT = 64, "ab∎cd\nefg"  # as conftest.py makes the models
+from tests.engines.helpers import CONTEXT, PARROT_TEXT
 
 
 @dataclass

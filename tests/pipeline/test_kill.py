@@ -15,8 +15,7 @@ import pytest
 import negrl.store
 from negrl.records import Trace
 from negrl.store import Store
-
-from .conftest import TINY, Ran
+from tests.pipeline.helpers import TINY, Ran
 
 
 def outcome(folder: Path) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import negrl.store
 from negrl.errors import InputError
 from negrl.pipeline import run
 from negrl.records import AdvantageRow, arrow_schema
-
-from .conftest import TINY, Ran
+from tests.pipeline.helpers import TINY, Ran
 
 ARM = "step_advantage"
 ALONE = [f"arms.{name}=null" for name in ("sft", "rft", "dpo", "step_dpo")]

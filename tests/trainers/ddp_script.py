@@ -3,16 +3,13 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import advantage_rows, pair_rows, sft_rows
-
 from negrl.errors import InputError
 from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.distributed import check_processes
 from negrl.trainers.fit import fit
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 
 
 def cases():

@@ -11,11 +11,6 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import sft_rows
-from test_tree_training import advantages, pairs
-
 from negrl.errors import InputError
 from negrl.methods import METHODS
 from negrl.recipe import PolicySection
@@ -23,6 +18,8 @@ from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers import checkpoints
 from negrl.trainers.distributed import barrier, check_processes, world_size
 from negrl.trainers.fit import FitResult, fit
+from tests.trainers.helpers import sft_rows
+from tests.trainers.test_tree_training import advantages, pairs
 
 LAUNCHED = {
     "ACCELERATE_USE_FSDP": "true",

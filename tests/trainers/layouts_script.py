@@ -6,20 +6,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import sft_rows
-from test_methods import unary_rows
-from test_process_reward import value_rows
-from test_step_grpo import ROWS as PROMPTS
-from test_step_grpo import recipe
-from test_tree_training import advantages, pairs
-
 from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
 from negrl.trainers.distributed import check_processes, world_size
 from negrl.trainers.fit import fit
+from tests.trainers.helpers import sft_rows
+from tests.trainers.test_methods import unary_rows
+from tests.trainers.test_process_reward import value_rows
+from tests.trainers.test_step_grpo import ROWS as PROMPTS
+from tests.trainers.test_step_grpo import recipe
+from tests.trainers.test_tree_training import advantages, pairs
 
 LAYOUTS = {1: [(16, 1), (4, 4)], 2: [(4, 2), (8, 1)]}
 """Processes -> (rows per process, accumulation): a global batch of 16 each."""

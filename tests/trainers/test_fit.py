@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from conftest import advantage_rows, pair_rows, sft_rows
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
 from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.fit import fit
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 
 KINDS = {
     "sft": (sft_rows, SftRow),

@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import advantage_rows, build, pair_rows, sft_rows
 from safetensors.torch import load_file
-from test_distributed import launch
-from test_fit import difference, load, weights
-from test_methods import unary_rows
-from test_process_reward import value_rows
-from test_resume import Killed, kill_at
-from test_tree_training import ROWS as SHARING
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
@@ -26,6 +19,13 @@ from negrl.trainers.checkpoints import is_whole
 from negrl.trainers.config import configure
 from negrl.trainers.fit import fit
 from negrl.trainers.loading import load_network
+from tests.trainers.helpers import advantage_rows, build, pair_rows, sft_rows
+from tests.trainers.test_distributed import launch
+from tests.trainers.test_fit import difference, load, weights
+from tests.trainers.test_methods import unary_rows
+from tests.trainers.test_process_reward import value_rows
+from tests.trainers.test_resume import Killed, kill_at
+from tests.trainers.test_tree_training import ROWS as SHARING
 
 HERE = Path(__file__).parent
 ROWS = {

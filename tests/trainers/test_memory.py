@@ -8,14 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import advantage_rows, build, sft_rows
-from test_fit import difference, weights
-from test_methods import unary_rows
-from test_process_reward import value_rows
-from test_step_grpo import model as five_tokens  # noqa: F401 - a fixture
-from test_step_grpo import recipe as online_recipe
-from test_step_grpo import train as train_online
-from test_tree_training import advantages, answers, pairs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from negrl.methods import METHODS
@@ -24,6 +16,14 @@ from negrl.recipe.train import LoraSection
 from negrl.trainers import compat
 from negrl.trainers.fit import fit
 from negrl.trainers.head import AT_LEAST
+from tests.trainers.helpers import advantage_rows, build, sft_rows
+from tests.trainers.test_fit import difference, weights
+from tests.trainers.test_methods import unary_rows
+from tests.trainers.test_process_reward import value_rows
+from tests.trainers.test_step_grpo import model as five_tokens  # noqa: F401 - a fixture
+from tests.trainers.test_step_grpo import recipe as online_recipe
+from tests.trainers.test_step_grpo import train as train_online
+from tests.trainers.test_tree_training import advantages, answers, pairs
 
 VOCABULARY = 20_000
 LIMIT = (AT_LEAST + 10) * VOCABULARY

@@ -9,7 +9,6 @@ import random
 import datasets
 import pytest
 import torch
-from conftest import advantage_rows, pair_rows, sft_rows, tokens
 from torch.nn.functional import logsigmoid
 
 from negrl.errors import InputError
@@ -18,6 +17,7 @@ from negrl.recipe import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, UnaryRow
 from negrl.trainers.fit import fit
 from negrl.trainers.kto import balanced
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows, tokens
 
 
 def train(method, rows, model, out, **fields):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tokens
 
 from negrl.errors import InputError
 from negrl.labelers.base import Task
@@ -21,6 +20,7 @@ from negrl.steps.split import Span
 from negrl.steps.values import exact
 from negrl.trainers.fit import fit
 from negrl.trainers.process_reward import NO_TARGET, value_loss
+from tests.trainers.helpers import tokens
 
 BAD = 2  # once this token is there, the chance is 0.1; before, 0.9
 

@@ -6,12 +6,12 @@ import random
 from collections import defaultdict
 
 import pytest
-from test_views import LABEL, TOKENIZER, Table, ids, pairs
 
 from negrl.methods.step_dpo import StepDpoOptions
 from negrl.steps.split import split_steps
 from negrl.views import build_view, continuations
 from negrl.views.continuations import right_continuations
+from tests.views.test_views import LABEL, TOKENIZER, Table, ids, pairs
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import dataclasses
 import random
 
 import pytest
-from test_views import EOS, Table, ids, pairs, text
 
 from negrl.methods import Options
 from negrl.methods.kto import KtoOptions
@@ -18,6 +17,7 @@ from negrl.methods.topr import ToprOptions
 from negrl.records import PromptRow, StepValueRow
 from negrl.views import build_view
 from negrl.views.unary import _others
+from tests.views.test_views import EOS, Table, ids, pairs, text
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_its_intervals_cover():
 def test_the_pit_is_found():
     labeler = adaptive(max_rollouts=32)
     world, hits, pits = World(60).label(labeler), 0, 0
-    section = labeler.section
+    section = labeler.settings
     for t, task in enumerate(world.tasks):
         values = [exact(world.of[t].value(world.paths[t][: i + 1])) for i in range(STEPS - 1)]
         values.append(exact(float(task.verdict == CORRECT)))

@@ -8,6 +8,7 @@ from negrl.engines.section import SampleSection
 from negrl.labelers.arithmetic import ArithmeticLabeler
 from negrl.labelers.base import Outcome, Task
 from negrl.labeling.driver import label_traces
+from negrl.labeling.rollouts import Tools
 from negrl.recipe import LabelSection
 from negrl.records import Problem, Sampling, Trace, Verdict
 from negrl.steps.split import Span
@@ -46,9 +47,7 @@ def test_through_the_driver_without_an_engine(bpe) -> None:
     """The first false sum of a wrong trace is its pit, a later one bad; in a right trace each is spurious."""
     traces = [trace(bpe, "wrong", WRONG, "incorrect"), trace(bpe, "right", RIGHT, "correct")]
     section = LabelSection(labeler="arithmetic", value_band=(0, 1))
-    result = label_traces(
-        {"p": PROBLEM}, traces, bpe, section, ArithmeticLabeler(), None, never, SampleSection()
-    )  # fmt: skip
+    result = label_traces({"p": PROBLEM}, traces, section, ArithmeticLabeler(), Tools(bpe, never, SampleSection()))
     labels = {t: [s.label for s in result.steps if s.trace_id == t] for t in ("wrong", "right")}
     assert labels == {
         "wrong": ["unlabelled", "pit", "bad", "unlabelled"],

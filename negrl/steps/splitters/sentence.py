@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 
+from negrl.steps.splitters.base import Splitter
+
 _MARK = re.compile(
     r"""
     (?P<escaped>\\[^()\[\]\n])
@@ -85,3 +87,6 @@ def _is_end(text: str, mark: re.Match[str]) -> bool:
         return following.isupper() or not following
     initial = _INITIAL.search(before) or (len(name) == 1 and _NEXT_INITIAL.match(text, mark.end()))
     return not (following.isupper() and initial)
+
+
+SENTENCE = Splitter("sentence", lambda text, settings: sentence_ends(text))

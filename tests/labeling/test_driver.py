@@ -13,15 +13,19 @@ import pytest
 from negrl.engines.base import Completion, Request
 from negrl.engines.common import first_stop
 from negrl.engines.section import SampleSection
-from negrl.labelers import Ask, BisectLabeler, FirstZeroLabeler, FixedLabeler, OracleLabeler, open_labeler
+from negrl.labelers import Ask, open_labeler
 from negrl.labelers.base import CountingLabeler, Task
+from negrl.labelers.bisect import BisectLabeler
+from negrl.labelers.first_zero import FirstZeroLabeler
+from negrl.labelers.fixed import FixedLabeler
+from negrl.labelers.oracle import OracleLabeler
 from negrl.labeling.driver import LabelResult, label_traces
-from negrl.labeling.rollouts import cut_at
+from negrl.labeling.rollouts import Tools, cut_at
 from negrl.recipe import LabelSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
 from negrl.steps.values import estimate, prompt_values
 
-SECTION = LabelSection(split="chain", k=4)
+SECTION = LabelSection(labeler="fixed", split="chain", k=4)
 SAMPLE = SampleSection(max_tokens=20, temperature=0.7, top_p=0.9, top_k=5, stop=["?"])
 CHANCE = {"1;": 1.0, "2;": 0.0, "3;": 0.5, "4;": 0.75}
 
@@ -85,10 +89,11 @@ def world(chars) -> World:
     return World(chars)
 
 
-def label(traces: list[Trace], tokenizer, section=SECTION, labeler=None, engine=None, sample=SAMPLE, **more):
+def label(traces, tokenizer, section=SECTION, labeler=None, engine=None, sample=SAMPLE, v0=None, **more):
     engine = engine or ExactPolicy(tokenizer)
     labeler = labeler or FixedLabeler(section.k, section.confidence)
-    return label_traces(PROBLEMS, traces, tokenizer, section, labeler, engine, verify, sample, **more), engine
+    tools = Tools(tokenizer, verify, sample, engine, **more)
+    return label_traces(PROBLEMS, traces, section, labeler, tools, v0), engine
 
 
 def by_trace(result: LabelResult) -> dict[str, list[Step]]:
@@ -178,7 +183,7 @@ def test_labels_depend_neither_on_order_nor_on_shards(world, chars) -> None:
 def test_another_seed_gives_other_rollouts(world, chars) -> None:
     traces = random_traces(world, 60)
     a, _ = label(traces, chars)
-    b, _ = label(traces, chars, LabelSection(split="chain", k=4, seed=1))
+    b, _ = label(traces, chars, LabelSection(labeler="fixed", split="chain", k=4, seed=1))
     assert [s.successes for s in a.steps] != [s.successes for s in b.steps]
 
 
@@ -212,7 +217,7 @@ def test_a_prefix_without_room_is_not_continued(world, chars) -> None:
     assert result.counts.no_room == 1
     assert result.counts.reused == 4
 
-    roomy = LabelSection(split="chain", k=4, max_tokens=5)
+    roomy = LabelSection(labeler="fixed", split="chain", k=4, max_tokens=5)
     result, engine = label(traces, chars, roomy, sample=SampleSection(max_tokens=6))
     assert {r.max_tokens for r in engine.requests} == {5}
     assert all(s.label != "unlabelled" for s in result.steps)
@@ -224,10 +229,8 @@ def test_a_prefix_without_room_is_not_continued(world, chars) -> None:
 def test_what_undecided_rollouts_count(reason: str, n: int, world, chars) -> None:
     """The policy's failures to answer are failures; the verifier's failures are nobody's."""
     traces = [world.trace("p", "1;!7"), world.trace("p", "1;!8")]
-    result = label_traces(
-        PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), ExactPolicy(chars),
-        lambda text, gold, finish: Verdict("undecided", reason), SAMPLE,
-    )  # fmt: skip
+    tools = Tools(chars, lambda text, gold, finish: Verdict("undecided", reason), SAMPLE, ExactPolicy(chars))
+    result = label_traces(PROBLEMS, traces, SECTION, FixedLabeler(4, 0.9), tools)
     assert [(s.n, s.successes) for s in result.steps[::2]] == [(n, 0), (n, 0)]
     assert result.steps[0].label == ("bad" if n else "unlabelled")
     assert {r.verdict for r in result.rollouts} == {"undecided"}
@@ -241,7 +244,7 @@ def test_verifier_gets_the_whole_response_once(world, chars) -> None:
         return verify(text, gold, finish_reason)
 
     traces = [world.trace("p", "1;!7"), world.trace("p", "1;!8")]
-    label_traces(PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), ExactPolicy(chars), watch, SAMPLE)
+    label_traces(PROBLEMS, traces, SECTION, FixedLabeler(4, 0.9), Tools(chars, watch, SAMPLE, ExactPolicy(chars)))
     assert seen == [("1;!7", "7", "stop")]
 
 
@@ -278,9 +281,8 @@ def test_rollouts_are_judged_without_the_stop_string(stop, first, written, judge
 
     traces = [world.trace("p", first + end) for end in ("!7", "!8")]
     sample = SAMPLE.model_copy(update={"stop": stop})
-    result = label_traces(
-        PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), Stopped(chars, written), watch, sample
-    )  # fmt: skip
+    tools = Tools(chars, watch, sample, Stopped(chars, written))
+    result = label_traces(PROBLEMS, traces, SECTION, FixedLabeler(4, 0.9), tools)
     assert seen == {(judged, "stop")}
     assert result.rollouts[0].token_ids == chars.encode(written)  # what was drawn is kept whole
     assert {r.verdict for r in result.rollouts} == {"correct" if judged.endswith("!7") else "undecided"}
@@ -303,7 +305,7 @@ def test_a_prefix_that_fills_the_context_is_not_sent(world, chars) -> None:
     assert result.counts.no_room == 3
     assert [s.label for s in by_trace(result)[traces[0].trace_id]][1:3] == ["unlabelled", "unlabelled"]
 
-    fixed = LabelSection(split="chain", k=4, max_tokens=3)
+    fixed = LabelSection(labeler="fixed", split="chain", k=4, max_tokens=3)
     result, engine = label(traces, chars, fixed, context=10)
     assert {(len(r.prompt_token_ids), r.max_tokens) for r in engine.requests} == {(4, 3), (6, 3), (8, 2)}
     assert result.counts.no_room == 0
@@ -312,12 +314,12 @@ def test_a_prefix_that_fills_the_context_is_not_sent(world, chars) -> None:
 def test_oracle_needs_no_engine(world, chars) -> None:
     traces = [world.trace("p", "1;2;!8"), world.trace("p", "1;!7")]
     oracle = OracleLabeler(lambda problem, prefix: float("2" not in prefix))
-    result = label_traces(PROBLEMS, traces, chars, SECTION, oracle, None, verify, SAMPLE)
+    result = label_traces(PROBLEMS, traces, SECTION, oracle, Tools(chars, verify, SAMPLE))
     assert [s.label for s in result.steps] == ["good", "pit", "neutral", "good", "neutral"]
     assert [s.advantage_low for s in result.steps][1:3] == [-1.0, 0.0]
     assert (result.rollouts, result.counts.generated_tokens, result.counts.asked) == ([], 0, 0)
     with pytest.raises(ValueError, match="needs an engine"):
-        label_traces(PROBLEMS, traces, chars, SECTION, FixedLabeler(4, 0.9), None, verify, SAMPLE)
+        label_traces(PROBLEMS, traces, SECTION, FixedLabeler(4, 0.9), Tools(chars, verify, SAMPLE))
 
 
 class TwoWaves(CountingLabeler):
@@ -372,7 +374,7 @@ def test_label_stop_ends_rollouts_and_stays_in_their_text(stop, settled, first, 
     traces = [world.trace("p", first + end) for end in ("!7", "!8")]
     engine, section = Stopped(chars, written), SECTION.model_copy(update={"stop": settled})
     sample = SAMPLE.model_copy(update={"stop": stop})
-    label_traces(PROBLEMS, traces, chars, section, FixedLabeler(4, 0.9), engine, watch, sample)
+    label_traces(PROBLEMS, traces, section, FixedLabeler(4, 0.9), Tools(chars, watch, sample, engine))
     assert (judged, "stop") in seen
     assert {r.stop for r in engine.requests} == {(*stop, *settled)}
 
@@ -409,7 +411,7 @@ class Scoring(ExactPolicy):
 class Listening(OracleLabeler):
     """Keeps its tasks."""
 
-    reads = frozenset({"beliefs"})
+    needs = frozenset({"beliefs"})
 
     def start(self, tasks) -> None:
         super().start(tasks)
@@ -418,7 +420,7 @@ class Listening(OracleLabeler):
 
 def test_beliefs_are_scored_once_for_each_prefix(world, chars) -> None:
     traces = [world.trace("p", t) for t in ("1;2;!8", "1;1;!7", "1;2;!8")]
-    section, engine = SECTION.model_copy(update={"belief": "!"}), Scoring(chars)
+    section, engine = LabelSection(labeler="belief", split="chain", belief="!"), Scoring(chars)
     labeler = Listening(lambda problem, prefix: 1.0)
     result, _ = label(traces, chars, section, labeler, engine)
     # The prompt, "1;", two second steps, and two ends: EOS is not in the way of the answer.
@@ -435,22 +437,22 @@ def test_beliefs_are_scored_once_for_each_prefix(world, chars) -> None:
     label([world.trace("p", "1;1;1;!7"), world.trace("p", "2;!8")], chars, section, labeler, Scoring(chars), context=9)
     assert [t.beliefs is None for t in labeler.tasks] == [True, False]
     with pytest.raises(ValueError, match="reads beliefs: it needs an engine"):
-        label_traces(PROBLEMS, traces, chars, section, labeler, None, verify, SAMPLE)
+        label_traces(PROBLEMS, traces, section, labeler, Tools(chars, verify, SAMPLE))
 
 
 def test_the_gold_answer_of_a_reference_solution_is_scored(world, chars) -> None:
     problem = Problem("p", "test", "train", "mit", "p?", "1+1=2\n#### 7")
     engine = Scoring(chars)
     traces = [world.trace("p", "1;!7"), world.trace("p", "2;!8")]
-    section = SECTION.model_copy(update={"belief": "!"})
+    section = LabelSection(labeler="belief", split="chain", belief="!")
     labeler = Listening(lambda problem, prefix: 1.0)
-    label_traces({"p": problem}, traces, chars, section, labeler, engine, verify, SAMPLE)
+    label_traces({"p": problem}, traces, section, labeler, Tools(chars, verify, SAMPLE, engine))
     assert {gold for _, gold in engine.pairs} == {"7"}
 
 
 def test_belief_labels_without_a_rollout(world, chars) -> None:
     traces = random_traces(world, 120)
-    section = SECTION.model_copy(update={"labeler": "belief", "belief": "!"})
+    section = LabelSection(labeler="belief", split="chain", belief="!")
     result, engine = label(traces, chars, section, open_labeler(section), Scoring(chars))
     assert (result.rollouts, engine.requests, result.counts.asked) == ([], [], 0)
     assert {s.labeler for s in result.steps} == {"belief"}

@@ -5,22 +5,15 @@ import random
 import pytest
 
 from negrl.errors import InputError
-from negrl.labelers import (
-    Ask,
-    BisectLabeler,
-    ConsensusLabeler,
-    FirstZeroLabeler,
-    FixedLabeler,
-    OracleLabeler,
-    Outcome,
-    Task,
-    needs_beliefs,
-    needs_policy,
-    needs_rollouts,
-    open_labeler,
-)
+from negrl.labelers import LABELERS, Ask, LabelerSpec, Opening, Outcome, Task, _Declared, open_labeler
 from negrl.labelers.base import CountingLabeler
+from negrl.labelers.bisect import BisectLabeler
+from negrl.labelers.consensus import ConsensusLabeler
+from negrl.labelers.first_zero import FirstZeroLabeler
+from negrl.labelers.fixed import FixedLabeler
+from negrl.labelers.oracle import OracleLabeler
 from negrl.labelers.search import SearchLabeler
+from negrl.options import Options, _combined
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, Problem
 from negrl.steps.credit import label_steps
@@ -198,8 +191,8 @@ def test_best_of_values_are_in_the_differences_too() -> None:
 class Scripted:
     """Says what it is told to, and asks once."""
 
-    def __init__(self, advantages: list[float | None], asks: list[Ask], reads: set[str]):
-        self.name, self.reads, self.said, self.told = "scripted", frozenset(reads), asks, []
+    def __init__(self, advantages: list[float | None], asks: list[Ask], needs: set[str]):
+        self.name, self.needs, self.said, self.told = "scripted", frozenset(needs), asks, []
         self.a = [None if a is None else Difference(a, a - 0.1, a + 0.1) for a in advantages]
 
     def start(self, tasks) -> None: ...
@@ -229,7 +222,7 @@ def test_consensus_keeps_what_both_say() -> None:
     other = Scripted([r[1] for r in rows], [Ask(0, 0, 4), Ask(0, 1, 1)], {"beliefs"})
     labeler = ConsensusLabeler(one, other, LabelSection())
     labeler.start([task(len(rows))])
-    assert labeler.reads == {"branches", "beliefs"}
+    assert labeler.needs == {"branches", "beliefs"}
     assert labeler.ask() == [Ask(0, 0, 2), Ask(0, 0, 4), Ask(0, 1, 1)]
     assert labeler.ask() == []
     outcome = Outcome(0, 0, 4, 1)
@@ -272,30 +265,51 @@ def test_consensus_of_real_labelers_hears_what_it_did_not_ask() -> None:
 
 
 def test_what_labelers_need() -> None:
-    def needs(**fields: object) -> tuple[bool, bool, bool]:
-        section = LabelSection(**fields)
-        return needs_rollouts(section), needs_beliefs(section), needs_policy(section)
+    def needs(**fields: object) -> set[str]:
+        return set(open_labeler(LabelSection(**fields), lambda problem, prefix: 1.0).needs)
 
-    for name in ("fixed", "bisect", "first_zero", "adaptive"):
-        assert needs(labeler=name) == (True, False, True)
-    for name in ("oracle", "arithmetic", "none"):
-        assert needs(labeler=name) == (False, False, False)
-    assert needs(labeler="belief") == (False, True, True)
-    assert needs(labeler="adaptive", belief="!") == (True, True, True)
-    assert needs(labeler="consensus", agree=("arithmetic", "oracle")) == (False, False, False)
-    assert needs(labeler="consensus", agree=("arithmetic", "belief")) == (False, True, True)
-    assert needs(labeler="consensus", agree=("bisect", "oracle")) == (True, False, True)
-    assert needs(labeler="fixed", agree=("adaptive", "belief"), belief="!") == (True, False, True)
+    for name in ("fixed", "bisect", "first_zero"):
+        assert needs(labeler=name) == {"rollouts"}
+    assert needs(labeler="adaptive") == {"rollouts", "branches"}
+    assert needs(labeler="oracle") == {"world"}
+    assert needs(labeler="prm", prm="x") == {"rewards"}
+    for name in ("arithmetic", "none"):
+        assert needs(labeler=name) == set()
+    assert needs(labeler="belief") == {"beliefs", "branches"}
+    assert needs(labeler="adaptive", belief="!") == {"rollouts", "branches", "beliefs"}
+    assert needs(labeler="consensus", agree=("arithmetic", "oracle")) == {"world"}
+    assert needs(labeler="consensus", agree=("arithmetic", "belief")) == {"beliefs", "branches"}
+    assert needs(labeler="consensus", agree=("bisect", "oracle")) == {"rollouts", "world"}
 
 
 def test_open_labeler_opens_every_labeler() -> None:
-    for name in ("adaptive", "fixed", "bisect", "first_zero", "belief", "arithmetic", "consensus", "oracle", "none"):
-        labeler = open_labeler(LabelSection(labeler=name, k=8, best_of=1), lambda problem, prefix: 1.0)
-        assert labeler.name == name
+    for name in LABELERS:
+        required = {"prm": "x"} if name == "prm" else {}
+        assert open_labeler(LabelSection(labeler=name, **required), lambda problem, prefix: 1.0).name == name
     searching = open_labeler(LabelSection(labeler="bisect", k=6, best_of=5))
     assert (searching.k, searching.best_of) == (6, 5)
     # Two that are to agree must not have it from each other.
     pair = open_labeler(LabelSection(labeler="consensus", agree=("adaptive", "belief"), belief="!"))
-    assert pair.first.reads == {"branches"}
+    assert pair.first.needs == {"rollouts", "branches"}
     prior = open_labeler(LabelSection(labeler="consensus", agree=("adaptive", "arithmetic"), belief="!"))
-    assert prior.first.reads == {"branches", "beliefs"}
+    assert prior.first.needs == {"rollouts", "branches", "beliefs"}
+
+
+def test_a_labeler_reads_what_it_declares_and_no_more() -> None:
+    """A setting that is read without being declared would not be in the stage's key: other values would be reused."""
+    spec = LabelerSpec("careless", lambda opening: opening.settings.dead_zone)
+    with pytest.raises(AttributeError, match=r"labeler careless reads label\.dead_zone but does not declare it"):
+        spec.open(Opening(_Declared(spec, LabelSection()), None, open_labeler))
+
+
+def test_an_option_must_not_hide_a_common_key() -> None:
+    class Options_(Options):
+        confidence: float = 0.5
+
+    with pytest.raises(TypeError, match="'confidence' is taken by LabelSection"):
+        _combined(LabelSection, (Options_,))
+
+
+def test_prm_and_beliefs_do_not_go_together() -> None:
+    with pytest.raises(InputError, match="prm and beliefs can't be read together"):
+        open_labeler(LabelSection(labeler="consensus", agree=("prm", "belief"), prm="x", belief="!"))
