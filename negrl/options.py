@@ -22,29 +22,23 @@ class Section(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    def key(self) -> dict[str, Any]:
+        """What belongs in the key of a stage that depends on the section."""
+        return self.model_dump(include=keyed_names(type(self)))
+
     @classmethod
-    def every_option(cls) -> dict[str, list[str]]:
-        """The options of all modules that a key could name, each with the names of those that have it."""
-        return {}
+    def _hints(cls) -> Iterable[str]:
+        """Keys that an unknown one may have been meant for."""
+        return cls.model_fields
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         for key in data if isinstance(data, Mapping) else ():
             if key not in cls.model_fields:
-                raise _unknown(str(key), list(cls.model_fields), cls.every_option())
+                near = nearest(str(key), cls._hints()) or f"; expected one of {', '.join(cls.model_fields)}"
+                raise PydanticCustomError("unknown_key", "unknown key '{key}'{near}", {"key": str(key), "near": near})
         return data
-
-    def key(self) -> dict[str, Any]:
-        """What belongs in the key of a stage that depends on the section."""
-        return self.model_dump(include=keyed_names(type(self)))
-
-
-def _unknown(key: str, known: list[str], options: Mapping[str, list[str]]) -> PydanticCustomError:
-    if names := ", ".join(options.get(key, ())):
-        return PydanticCustomError("unread_key", "only {names} can read it", {"key": key, "names": names})
-    near = nearest(key, [*known, *options]) or f"; expected one of {', '.join(known)}"
-    return PydanticCustomError("unknown_key", "unknown key '{key}'{near}", {"key": key, "near": near})
 
 
 class Options(Section):
@@ -65,15 +59,6 @@ def keyed_names(model: type[pydantic.BaseModel]) -> set[str]:
     return {name for name, extra in extras.items() if not (isinstance(extra, dict) and extra.get("keyed") is False)}
 
 
-def readers(modules: Iterable[Any]) -> dict[str, list[str]]:
-    """The options of these modules (each has a `name` and `options`), each with the names of those that have it."""
-    found: dict[str, list[str]] = {}
-    for module in modules:
-        for option in module.options.model_fields:
-            found.setdefault(option, []).append(module.name)
-    return found
-
-
 class UnknownName(ValueError):
     """A section names a module that there is not."""
 
@@ -81,10 +66,11 @@ class UnknownName(ValueError):
         super().__init__(message)
         self.key = key
 
-    def placed(self, section: type[Section], data: Mapping[str, Any]) -> pydantic.ValidationError:
-        """The same as pydantic says it of a key: with the key's place in the recipe."""
-        line: Any = {"type": "value_error", "loc": (self.key,), "input": data.get(self.key), "ctx": {"error": self}}
-        return pydantic.ValidationError.from_exception_data(section.__name__, [line])
+
+def located(error: UnknownName, section: type[Section], data: Mapping[str, Any]) -> pydantic.ValidationError:
+    """The error as pydantic reports that of a key, so that the message has its place in the recipe."""
+    line: Any = {"type": "value_error", "loc": (error.key,), "input": data.get(error.key), "ctx": {"error": error}}
+    return pydantic.ValidationError.from_exception_data(section.__name__, [line])
 
 
 class PickedSection(Section):
@@ -104,6 +90,11 @@ class PickedSection(Section):
         raise NotImplementedError
 
     @classmethod
+    def every_option(cls) -> dict[str, list[str]]:
+        """The options of all modules that could be named, each with the names of those that have it."""
+        return {}
+
+    @classmethod
     def chosen(cls, data: Mapping[str, Any]) -> type[Self]:
         """The class of an instance with these keys: `cls`, and the options of what they name."""
         if getattr(cls, "_common", None) is not None:  # picked already
@@ -121,10 +112,19 @@ class PickedSection(Section):
         try:
             chosen = cls.chosen(data)
         except UnknownName as error:
-            raise error.placed(cls, data) from None
+            raise located(error, cls, data) from None
         # On the command line a key of the file can't be taken out, only set to null.
         unread = {key for key in cls.every_option() if key not in chosen.model_fields and data.get(key) is None}
-        return chosen.model_validate({key: value for key, value in data.items() if key not in unread})
+        given = {key: value for key, value in data.items() if key not in unread}
+        for key, readers in cls.every_option().items():
+            if key in given and key not in chosen.model_fields:
+                near = f": only {', '.join(readers)} can read it; leave it out, or set it to null"
+                raise PydanticCustomError("unknown_key", "'{key}'{near}", {"key": key, "near": near})
+        return chosen.model_validate(given)
+
+    @classmethod
+    def _hints(cls) -> Iterable[str]:
+        return [*cls.model_fields, *cls.every_option()]
 
     def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
         return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())
@@ -133,6 +133,15 @@ class PickedSection(Section):
         """The options of the picked modules that belong in a stage's key, by name."""
         common = set(getattr(type(self), "_common", type(self)).model_fields)
         return self.model_dump(include=keyed_names(type(self)) - common)
+
+
+def readers_of(modules: Iterable[Any]) -> dict[str, list[str]]:
+    """The options of modules that have a `name` and `options`, each with the names of those that have it."""
+    found: dict[str, list[str]] = {}
+    for module in modules:
+        for option in module.options.model_fields:
+            found.setdefault(option, []).append(module.name)
+    return found
 
 
 def _rebuilt(section: type[PickedSection], data: dict[str, Any]) -> PickedSection:
@@ -155,16 +164,14 @@ def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[An
 
 def first_error(error: pydantic.ValidationError) -> str:
     """The first of the errors as one line. Unknown keys come first: they often cause the others."""
-    details = sorted(error.errors(), key=lambda d: d["type"] not in ("unknown_key", "unread_key"))
-    first, context = details[0], details[0].get("ctx", {})
+    details = sorted(error.errors(), key=lambda d: d["type"] != "unknown_key")
+    first = details[0]
+    path = [str(part) for part in first["loc"]]
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    in_section = first["type"] in ("unknown_key", "unread_key")
-    key = ".".join(str(part) for part in (*first["loc"], *([context["key"]] if in_section else [])))
     if first["type"] == "unknown_key":
-        return f"unknown key '{key}'{context['near']}{more}"
-    if first["type"] == "unread_key":
-        return f"{key}: {first['msg']}; leave it out, or set it to null{more}"
-    message = first["msg"].removeprefix("Value error, ")
+        key, near = ".".join([*path, first["ctx"]["key"]]), first["ctx"]["near"]
+        return f"{key}{near}{more}" if near.startswith(":") else f"unknown key '{key}'{near}{more}"
+    key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         message = "required key is missing"
     given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"

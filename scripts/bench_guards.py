@@ -133,7 +133,7 @@ def trained(
 
     from negrl.methods import METHODS
     from negrl.records import from_dict
-    from negrl.trainers.fit import fit
+    from negrl.trainers.fit import Training, fit
     from negrl.views import VIEWS
 
     method = METHODS[case.method]
@@ -143,7 +143,7 @@ def trained(
     out = args.work / case.name.replace(" ", "-").replace(",", "") / on_trip
     fields = {**BATCH, **case.fields, "guards": {"on_trip": on_trip}}
     model = str(stages[case.policy] / "model")
-    fit(method, fields, rows, row_type, model, out, recipe.policy, recipe.seed)
+    fit(Training(method, fields, recipe.policy, model, recipe.seed), rows, row_type, out)
     return out / "model", json.loads((out / "fit.json").read_text())
 
 

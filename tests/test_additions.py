@@ -163,7 +163,7 @@ def test_a_dropped_engine_is_opened_with_its_options(dropped: ModuleType) -> Non
     engine = open_engine(section, "", PolicySection(model="m"))
     assert engine.generate([Request([1], n=2)])[0][1].token_ids == [7]
     assert section.key() == {"kind": "echo", "options": {}, "token": 7}  # not the speed
-    with pytest.raises(ValidationError, match="only transformers can read it"):
+    with pytest.raises(ValidationError, match="unknown key 'batch_size'; expected one of kind, device, token, speed"):
         EngineSection(kind="echo", batch_size=3)
     settings = EvalSettings(engine="echo", options={"token": 9})
     assert settings.engine_section().model_dump() == {"kind": "echo", "device": None, "token": 9, "speed": 1}

@@ -8,7 +8,7 @@ from negrl.engines.base import ENGINES, Completion, Engine, EngineSpec, Request
 from negrl.engines.section import EngineSection, SampleSection
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 __all__ = [
     "ENGINES", "Completion", "Engine", "EngineSection", "EngineSpec", "Request", "SampleSection", "open_engine",

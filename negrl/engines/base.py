@@ -16,7 +16,7 @@ from negrl.options import Options
 from negrl.registry import Registry
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from negrl.engines.base import ENGINES
-from negrl.options import Options, PickedSection, Section, readers, unkeyed
+from negrl.options import Options, PickedSection, Section, readers_of, unkeyed
 
 
 class EngineSection(PickedSection):
@@ -26,7 +26,7 @@ class EngineSection(PickedSection):
 
     @classmethod
     def every_option(cls) -> dict[str, list[str]]:
-        return readers(ENGINES.values())
+        return readers_of(ENGINES.values())
 
     def key(self) -> dict[str, Any]:
         """What belongs in the key of a stage whose tokens the engine draws."""

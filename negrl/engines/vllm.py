@@ -24,7 +24,7 @@ from negrl.options import Options
 from negrl.records import stable_seed
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 _OWNED = {
     "model": "policy.model",

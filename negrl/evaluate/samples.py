@@ -15,9 +15,8 @@ from negrl.engines.traces import traces_of
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.settings import EvalSettings
-from negrl.policy import context_length, encode_prompt, local_model
+from negrl.policy import PolicySection, context_length, encode_prompt, local_model
 from negrl.progress import StageBar, thousands
-from negrl.recipe import PolicySection
 from negrl.records import Problem, Trace, stable_seed
 from negrl.store import Stage, Store, fingerprint
 

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from negrl.engines.base import ENGINES
 from negrl.engines.section import EngineSection
 from negrl.options import Section, first_error
-from negrl.recipe import PolicySection, VerifySection
+from negrl.policy import PolicySection
+from negrl.verify.section import VerifySection
 
 
 class EvalSettings(Section):

@@ -26,7 +26,7 @@ from negrl.options import unkeyed
 from negrl.steps.values import Difference, Estimate, exact, verdict_value, with_best_of
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 _TOKENS_AT_ONCE = 1 << 14
 _LEAST_LOG = -50.0

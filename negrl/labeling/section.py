@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from negrl.labelers import LABELERS, Labeler
-from negrl.options import Options, PickedSection, readers
+from negrl.options import Options, PickedSection, readers_of
 from negrl.steps.section import CreditSection, SplitSection
 from negrl.steps.splitters import SPLITTERS
 
@@ -39,7 +39,7 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
 
     @classmethod
     def every_option(cls) -> dict[str, list[str]]:
-        return readers([*LABELERS.values(), *SPLITTERS.values()])
+        return readers_of([*LABELERS.values(), *SPLITTERS.values()])
 
     @model_validator(mode="after")
     def _enough_rollouts(self) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError
+from negrl.policy import load_tokenizer
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
 from negrl.store import Stage, Store, fingerprint, write_atomic
@@ -182,8 +183,6 @@ class Frame:
             self._engine = None
 
     def tokenizer(self, policy: Policy) -> PreTrainedTokenizerBase:
-        from negrl.policy import load_tokenizer
-
         if policy.model not in self._tokenizers:
             self._tokenizers[policy.model] = load_tokenizer(policy.model, self.recipe.policy)
         return self._tokenizers[policy.model]

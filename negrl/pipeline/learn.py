@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.methods import METHODS
+from negrl.methods import METHODS, Method
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.labels import Round, view
 from negrl.pipeline.traces import draw, drawing, judge
-from negrl.policy import local_model
+from negrl.policy import build_model, build_tokenizer, local_model
 from negrl.preflight import Checked, problems_key
 from negrl.problems import WorldProblems
 from negrl.progress import StageBar, thousands
@@ -20,6 +20,8 @@ from negrl.recipe import EvaluateSection, TrainSection
 from negrl.records import Json, SftRow, Trace
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
+from negrl.trainers.online import Online
+from negrl.views import view_of
 
 
 def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
@@ -31,8 +33,7 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
     build = section.build
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.policy import build_model, build_tokenizer
-        from negrl.trainers.fit import fit
+        from negrl.trainers.fit import Training, fit  # loads numpy, which reads OMP_NUM_THREADS (recipe.threads)
 
         texts = _corpus(frame, checked)
         tokenizer = build_tokenizer(build, [prompt + solution for prompt, solution in texts])
@@ -52,11 +53,9 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
         rows = [row for row in rows if len(row.input_ids) <= room]
         if not rows:
             raise InputError(f"policy.build.max_position_embeddings: none of the {len(texts)} texts fits in {room}")
-        method = METHODS["sft"]
-        fitted = fit(
-            method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path,
-            section.without_adapters(), build.seed, frame.train_progress(bar),
-        )  # fmt: skip
+        untrained = str(stage.path / "untrained")
+        training = Training(METHODS["sft"], build.train.fields, section.without_adapters(), untrained, build.seed)
+        fitted = fit(training, rows, SftRow, stage.path, frame.train_progress(bar))
         bar.note(f"{_parameters(stage) / 1e3:,.0f}k parameters from {len(texts):,} texts")
         return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
 
@@ -99,12 +98,14 @@ def train(frame: Frame, policy: Policy, data: Done, section: TrainSection, title
 
 
 def training_inputs(frame: Frame, policy: Policy, data: Done, section: TrainSection) -> dict[str, Any]:
-    recipe, online = frame.recipe, METHODS[section.method].online
-    sections = {"sample": recipe.sample, "verify": recipe.verify, "label": recipe.label} if online else {}
+    """Everything that the trained weights depend on."""
+    recipe, method = frame.recipe, METHODS[section.method]
+    sections = {"sample": recipe.sample, "verify": recipe.verify, "label": recipe.label} if method.online else {}
     return {
         **{name: part.model_dump() for name, part in sections.items()},
-        "view": data.key, "policy": policy.key, "method": section.method, "fields": section.fields,
-        "seed": frame.recipe.seed, "dtype": frame.recipe.policy.dtype, **frame.recipe.policy.adapters(),
+        "view": data.key, "policy": policy.key, "method": section.method,
+        "fields": method.keyed(section.fields), "seed": recipe.seed, "dtype": recipe.policy.dtype,
+        **recipe.policy.adapters(),
     }  # fmt: skip
 
 
@@ -112,15 +113,13 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
     method = METHODS[section.method]
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.trainers.fit import fit
-        from negrl.views import VIEWS
+        from negrl.trainers.fit import Training, fit  # loads numpy
 
         frame.close_engine()
-        row_type = VIEWS[method.view].row_type
-        fitted = fit(
-            method, section.fields, data.stage.table(method.view, row_type), row_type, policy.model, stage.path,
-            frame.recipe.policy, frame.recipe.seed, frame.train_progress(bar), frame.recipe if method.online else None,
-        )  # fmt: skip
+        row_type = view_of(method).row_type
+        training = Training(method, section.fields, frame.recipe.policy, policy.model, frame.recipe.seed)
+        rows = data.stage.table(method.view, row_type)
+        fitted = fit(training, rows, row_type, stage.path, frame.train_progress(bar), _online(frame, method))
         bar.note(f"{fitted.steps:,} steps")
         bar.note(f"{thousands(fitted.trained_tokens)} tokens trained")
         for said in [(fitted.guard or {}).get("stopped"), *(fitted.guard or {}).get("warnings", [])]:
@@ -130,6 +129,14 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
         return facts if fitted.drawn is None else {**facts, "drawn": fitted.drawn}
 
     return frame.run(kind, title, training_inputs(frame, policy, data, section), work)
+
+
+def _online(frame: Frame, method: Method) -> Online | None:
+    if not method.online:
+        return None
+    from negrl.pipeline.online import RecipeOnline  # loads the labelers and the verifier
+
+    return RecipeOnline(frame.recipe)
 
 
 def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done:

@@ -15,10 +15,9 @@ from negrl.labeling.rollouts import Tools
 from negrl.labeling.section import LabelSection
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.traces import chunks, draw, drawing, judge
-from negrl.policy import check_model, context_length
+from negrl.policy import PolicySection, check_model, context_length
 from negrl.preflight import Checked
 from negrl.progress import StageBar, thousands
-from negrl.recipe import PolicySection
 from negrl.records import Problem, Rollout, Step, Trace
 from negrl.steps.values import prompt_values
 from negrl.store import Stage

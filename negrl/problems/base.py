@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from pydantic import Field, model_validator
 
 from negrl.errors import InputError
-from negrl.options import Section, UnknownName
+from negrl.options import Section, UnknownName, located
 from negrl.records import Problem, stable_seed
 from negrl.registry import Registry
 
@@ -59,12 +59,12 @@ class ProblemsSection(Section):
     def _of_its_source(cls, data: Any, handler: Any) -> Any:
         if cls is not ProblemsSection or not isinstance(data, Mapping):
             return handler(data)
+        if "source" not in data:
+            raise ValueError(f"required key 'source' is missing; one of {', '.join(sorted(SOURCES))}")
         try:
-            if "source" not in data:
-                raise UnknownName("source", f"required key is missing; one of {', '.join(sorted(SOURCES))}")
             source = SOURCES.get_or_refuse(data["source"], "source")
         except UnknownName as error:
-            raise error.placed(cls, data) from None
+            raise located(error, cls, data) from None
         return source.section.model_validate(data)
 
 

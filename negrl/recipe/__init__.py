@@ -5,10 +5,11 @@ before anything heavy.
 """
 
 from negrl.labeling.section import LabelSection
+from negrl.methods.section import TrainSection
 from negrl.options import first_error
+from negrl.policy.section import BuildSection, PolicySection
 from negrl.recipe.read import load_recipe
 from negrl.recipe.schema import EvaluateSection, Recipe
-from negrl.recipe.train import BuildSection, PolicySection, TrainSection
 from negrl.verify.section import VerifySection
 
 __all__ = [

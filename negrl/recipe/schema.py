@@ -9,11 +9,12 @@ from pydantic import Field, SerializeAsAny, model_validator
 from negrl.engines.section import EngineSection, SampleSection
 from negrl.labeling.section import LabelSection
 from negrl.methods import METHODS
+from negrl.methods.section import TrainSection
 from negrl.options import Section
 from negrl.plugins import load_plugins
+from negrl.policy.section import PolicySection
 from negrl.problems import ProblemsSection
 from negrl.problems.imported import TracesSection
-from negrl.recipe.train import PolicySection, TrainSection, check_rounds
 from negrl.verify.extract import text_before
 from negrl.verify.section import VerifySection
 
@@ -82,7 +83,8 @@ class Recipe(Section):
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
         for name, arm in self.resolved_arms.items():
-            if METHODS[arm.method].reads_values and not self.label.makes_values:
+            needs_labels = METHODS[arm.method].reads_values or METHODS[arm.method].online
+            if needs_labels and not self.label.makes_values:
                 raise ValueError(
                     f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
                 )
@@ -109,3 +111,23 @@ class Recipe(Section):
         arms = {name: arm for name, arm in (self.arms or {}).items() if arm is not None}
         arms = arms or {self.train.method: self.train}
         return {name: arm.over(self.train) for name, arm in arms.items()}
+
+
+def check_rounds(recipe: Recipe) -> None:
+    """Raises ValueError where `earlier_rounds` can have no effect (one round), or where old rows can't be weighed."""
+    resolved = recipe.resolved_arms
+    rounds = {name: arm.rounds or recipe.rounds for name, arm in resolved.items()}
+    keeping = {name: arm for name, arm in resolved.items() if arm.keeps_earlier}
+    alone = all(rounds[name] == 1 for name in keeping)
+    for name, arm in keeping.items():
+        own = (recipe.arms or {}).get(name)
+        where = f"arms.{name}" if own is not None else "train"
+        if rounds[name] == 1 and (alone or (own is not None and own.keeps_earlier)):
+            raise ValueError(f"{where}.earlier_rounds: with one round there are none; set rounds, or leave it out")
+        sample = recipe.sample
+        fit = sample.temperature == 1 and sample.top_p == 1 and sample.top_k == 0
+        if not fit and getattr(METHODS[arm.method].split(arm.fields)[0], "taper_old", False):
+            raise ValueError(
+                f"{where}.earlier_rounds: old rows are weighed by pi/mu, and logprobs are fit for it only at "
+                "sample.temperature 1, top_p 1 and top_k 0; sample so, or set taper_old: false"
+            )

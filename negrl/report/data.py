@@ -38,8 +38,8 @@ class ArmReport:
 
     @property
     def positive_only(self) -> bool:
-        """Does it learn from right answers alone? (It reads the view of the sft or rft method.)"""
-        return self.method in METHODS and METHODS[self.method].view in ("sft", "rft")
+        """Does its method learn from right answers alone?"""
+        return self.method in METHODS and METHODS[self.method].positive_only
 
 
 @dataclass

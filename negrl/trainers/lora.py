@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from negrl.errors import InputError, nearest
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers.distributed import barrier, is_main
 
 

@@ -13,7 +13,7 @@ import pytest
 from negrl.engines import ENGINES, Completion, Engine, Request, open_engine
 from negrl.engines.section import EngineSection
 from negrl.errors import InputError
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from tests.engines.helpers import CONTEXT, PARROT_TEXT
 
 

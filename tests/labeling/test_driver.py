@@ -21,7 +21,7 @@ from negrl.labelers.fixed import FixedLabeler
 from negrl.labelers.oracle import OracleLabeler
 from negrl.labeling.driver import LabelResult, label_traces
 from negrl.labeling.rollouts import Tools, cut_at
-from negrl.recipe import LabelSection
+from negrl.labeling.section import LabelSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
 from negrl.steps.values import estimate, prompt_values
 

@@ -21,9 +21,9 @@ GUARDS = {
 
 def train(model, out, rows_per_process):
     from negrl.methods import METHODS
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
     from negrl.records import AdvantageRow, SftRow
-    from negrl.trainers.fit import fit
+    from negrl.trainers.fit import Training, fit
     from tests.trainers.helpers import advantage_rows, sft_rows
 
     base = {"per_device_train_batch_size": rows_per_process, "num_train_epochs": 2, "logging_steps": 1}
@@ -34,7 +34,7 @@ def train(model, out, rows_per_process):
         ("sft", sft_rows(44), SftRow, wild),
     ):
         policy = PolicySection(model=str(model))
-        fit(METHODS[name], {**base, **fields}, rows, row_type, str(model), out / name, policy, 0)
+        fit(Training(METHODS[name], {**base, **fields}, policy, str(model)), rows, row_type, out / name)
 
 
 def test_two_processes_see_and_decide_what_one_does(tiny, tmp_path):

@@ -23,7 +23,7 @@ from negrl.errors import InputError
 from negrl.records import stable_seed
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 _PREFILL_TOKENS = 1 << 16
 """Prompt tokens in one forward pass: longer prompts go in pieces, so that memory stays bounded."""

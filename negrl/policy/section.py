@@ -1,104 +1,14 @@
-"""How a policy is trained, and where it comes from."""
+"""The recipe's `policy` section: which model to train, or how to make one, and how to hold its weights."""
 
 from __future__ import annotations
 
-import math
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import pydantic
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from negrl.errors import nearest
-from negrl.methods import METHODS, check_fields
-from negrl.recipe.section import Section
-
-if TYPE_CHECKING:
-    from negrl.recipe.schema import Recipe
-
-WAYS = ("replace", "accumulate")
-
-
-class TrainSection(pydantic.BaseModel):
-    """`method`, the method's own options, and any field of the TRL config that it trains with."""
-
-    model_config = pydantic.ConfigDict(extra="allow")
-
-    method: str = "step_advantage"
-    rounds: int | None = Field(None, ge=1)
-    # Not in a dump that does not set it: dumps are part of stages' keys.
-    earlier_rounds: Literal["replace", "accumulate"] | float | None = Field(None, exclude_if=lambda v: v is None)
-    """Rows of earlier rounds: `replace` (default) drops them, `accumulate` keeps all, a number at most so many per
-    new row, newest rounds first."""
-
-    @field_validator("earlier_rounds", mode="before")
-    @classmethod
-    def _known_way(cls, value: Any) -> Any:
-        if value is None or value in WAYS:
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
-            return float(value)
-        near = nearest(value, WAYS) if isinstance(value, str) else ""
-        raise ValueError(
-            f"expected replace, accumulate or a number above 0 (old rows per new one), not {value!r}{near}"
-        )
-
-    @model_validator(mode="after")
-    def _known_fields(self) -> TrainSection:
-        if self.method not in METHODS:
-            known = ", ".join(sorted(METHODS))
-            raise ValueError(f"unknown method '{self.method}'{nearest(self.method, METHODS)}; one of {known}")
-        check_fields(self.method, self.fields)
-        if self.keeps_earlier and not METHODS[self.method].reads_traces:
-            why = "samples anew at every step" if METHODS[self.method].online else "reads the same rows in every round"
-            raise ValueError(f"earlier_rounds: {self.method} {why}; leave it out")
-        return self
-
-    @property
-    def keeps_earlier(self) -> bool:
-        """Does a round train on rows of earlier ones, too?"""
-        return self.earlier_rounds not in (None, "replace")
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Everything but `method`, `rounds` and `earlier_rounds`: method options and TRL config fields."""
-        return dict(self.model_extra or {})
-
-    def over(self, other: TrainSection) -> TrainSection:
-        """This section on top of `other`'s fields (those that this method knows)."""
-        from negrl.methods import known_fields
-
-        known = known_fields(self.method)
-        inherited = {k: v for k, v in other.fields.items() if k in known}
-        earlier = self.earlier_rounds
-        if earlier is None and METHODS[self.method].reads_traces:
-            earlier = other.earlier_rounds
-        return TrainSection(
-            method=self.method,
-            rounds=self.rounds or other.rounds,
-            earlier_rounds=earlier,
-            **{**inherited, **self.fields},
-        )
-
-
-def check_rounds(recipe: Recipe) -> None:
-    """Raises ValueError where `earlier_rounds` can't do what it says: one round, or no fit logprobs to weigh by."""
-    resolved = recipe.resolved_arms
-    rounds = {name: arm.rounds or recipe.rounds for name, arm in resolved.items()}
-    keeping = {name: arm for name, arm in resolved.items() if arm.keeps_earlier}
-    alone = all(rounds[name] == 1 for name in keeping)
-    for name, arm in keeping.items():
-        own = (recipe.arms or {}).get(name)
-        where = f"arms.{name}" if own is not None else "train"
-        if rounds[name] == 1 and (alone or (own is not None and own.keeps_earlier)):
-            raise ValueError(f"{where}.earlier_rounds: with one round there are none; set rounds, or leave it out")
-        sample = recipe.sample
-        fit = sample.temperature == 1 and sample.top_p == 1 and sample.top_k == 0
-        if not fit and getattr(METHODS[arm.method].split(arm.fields)[0], "taper_old", False):
-            raise ValueError(
-                f"{where}.earlier_rounds: old rows are weighed by pi/mu, and logprobs are fit for it only at "
-                "sample.temperature 1, top_p 1 and top_k 0; sample so, or set taper_old: false"
-            )
+from negrl.methods.section import TrainSection
+from negrl.options import Section
 
 
 class BuildSection(Section):

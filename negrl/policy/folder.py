@@ -1,23 +1,16 @@
-"""The policy: where its weights come from, what identifies it, how it reads a prompt, and how a
-small one is made from scratch when there are no weights to load."""
+"""Model folders and hub ids: is it a model, what identifies it, how much context it has. Loads no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.recipe import BuildSection, PolicySection
-from negrl.records import Problem
+from negrl.policy.section import PolicySection
 from negrl.store import fingerprint
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 _DESCRIBING = (
     "*config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "chat_template*",
@@ -112,98 +105,3 @@ def context_length(model: str, policy: PolicySection) -> int | None:
             model, revision=policy.revision, trust_remote_code=policy.trust_remote_code
         ).to_dict()
     return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-
-
-def load_tokenizer(model: str, policy: PolicySection) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(
-        model,
-        revision=policy.revision if not Path(model).is_dir() else None,
-        trust_remote_code=policy.trust_remote_code,
-    )
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: PolicySection) -> list[int]:
-    """Token ids of a problem's prompt, through the chat template where the recipe or the source
-    asks for it."""
-    if not policy.chat_template and problem.messages is None:
-        return list(tokenizer(problem.prompt, add_special_tokens=True, verbose=False)["input_ids"])
-    messages = [{"role": m.role, "content": m.content} for m in problem.messages or []]
-    messages = messages or [{"role": "user", "content": problem.prompt}]
-    if policy.system_prompt is not None:
-        messages = [{"role": "system", "content": policy.system_prompt}, *messages]
-    if tokenizer.chat_template is None:
-        raise InputError("policy.chat_template: the model's tokenizer has no chat template; set it to false")
-    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return list(encoded["input_ids"])
-
-
-def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a whole response that was written by somebody else, EOS at its end."""
-    if tokenizer.eos_token_id is None:
-        raise InputError("policy.model: the tokenizer has no EOS token, so a response has no end")
-    return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
-
-
-def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTokenizerBase:
-    """A character tokenizer over the texts' alphabet, or a byte-level BPE trained on them."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    specials = ["<pad>", "<eos>"]
-    if section.tokenizer == "char":
-        alphabet = sorted({c for text in texts for c in text})
-        vocabulary = {token: i for i, token in enumerate([*specials, "<unk>", *alphabet])}
-        core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        core.decoder = decoders.Fuse()
-    else:
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        core.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=section.vocab_size,
-            special_tokens=specials,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>" if section.tokenizer == "char" else None,
-        model_max_length=section.max_position_embeddings,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def build_model(section: BuildSection, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a freshly initialised model with its tokenizer to `folder`."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from negrl.quiet import quiet
-
-    config = AutoConfig.for_model(
-        section.architecture,
-        vocab_size=len(tokenizer),
-        hidden_size=section.hidden_size,
-        intermediate_size=section.intermediate_size,
-        num_hidden_layers=section.num_hidden_layers,
-        num_attention_heads=section.num_attention_heads,
-        num_key_value_heads=section.num_attention_heads,
-        max_position_embeddings=section.max_position_embeddings,
-        tie_word_embeddings=section.tie_word_embeddings,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(section.seed)
-        model = AutoModelForCausalLM.from_config(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
