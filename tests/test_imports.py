@@ -44,6 +44,11 @@ def test_the_probe_sees_a_heavy_import() -> None:
         "import negrl.cli",
         "import negrl.methods",
         "from typer.testing import CliRunner; import negrl.cli; CliRunner().invoke(negrl.cli.app, ['--help'])",
+        "from typer.testing import CliRunner; import negrl.cli\n"
+        "CliRunner().invoke(negrl.cli.app, ['evaluate', 'run', '--help'])",
+        "from negrl.problems import SOURCES; list(SOURCES)",
+        "from negrl.engines import ENGINES; list(ENGINES)",
+        "from negrl.evaluate.benchmarks import BENCHMARKS; list(BENCHMARKS)",
     ],
 )
 def test_import_is_light(code: str) -> None:
