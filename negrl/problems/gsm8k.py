@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import Field
 
 from negrl.errors import InputError
+from negrl.files import column, read_rows, text_value
 from negrl.problems.base import ProblemSet, ProblemsSection, Source
-from negrl.problems.files import column, fill, read_rows, text_value
+from negrl.problems.templates import fill
 from negrl.records import Json, Problem, stable_id
 
 HUB_ID = "openai/gsm8k"

@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import model_validator
 
 from negrl.errors import InputError
+from negrl.files import column, gold_value, read_rows, text_value
 from negrl.options import Section
-from negrl.problems.files import column, fill, gold_value, read_rows, text_value
 from negrl.problems.gsm8k import split_answer
+from negrl.problems.templates import fill
 from negrl.records import Json, Problem, stable_id
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import Field
 
 from negrl.errors import InputError
+from negrl.files import column, gold_value, read_rows, text_value
 from negrl.problems.base import ProblemSet, ProblemsSection, Source
-from negrl.problems.files import column, fill, gold_value, read_rows, text_value
+from negrl.problems.templates import fill
 from negrl.records import Json, Message, Problem, stable_id
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.problems.files import column, gold_value, read_rows, text_value
+from negrl.files import column, gold_value, read_rows, text_value
 from negrl.registry import Registry
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
