@@ -35,6 +35,11 @@ PROBES = {
     "cli": "import negrl.cli",
     "methods": "import negrl.methods",
     "--help": "from typer.testing import CliRunner; import negrl.cli; CliRunner().invoke(negrl.cli.app, ['--help'])",
+    "evaluate --help": "from typer.testing import CliRunner; import negrl.cli\n"
+    "CliRunner().invoke(negrl.cli.app, ['evaluate', 'run', '--help'])",
+    "sources": "from negrl.problems import SOURCES; list(SOURCES)",
+    "engines": "from negrl.engines import ENGINES; list(ENGINES)",
+    "benchmarks": "from negrl.evaluate.benchmarks import BENCHMARKS; list(BENCHMARKS)",
     **{file: f"load_recipe({file!r})" for file in RECIPES},
     **{file: f"load_bench({file!r})" for file in BENCHES},
 }
