@@ -12,6 +12,7 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.trainers.distributed import barrier, check_processes, is_main, world_size
+from tests import processes
 from tests.trainers.helpers import sft_rows
 from tests.trainers.test_fit import difference, run, weights
 
@@ -29,8 +30,7 @@ def launch(*command, **environment):
 def test_two_processes_train_what_one_does(tiny, tmp_path):
     from tests.trainers.ddp_script import cases, train
 
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "ddp_script.py", tiny, tmp_path / "two", 2)
+    done = processes.run(HERE / "ddp_script.py", tiny, tmp_path / "two", 2, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("2 processes, backend gloo, DistributedType.MULTI_CPU") == 1
     assert done.stdout.count("refused: train: 5 rows do not fill one global batch of 8") == 2  # both processes say it

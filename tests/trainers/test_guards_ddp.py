@@ -1,5 +1,5 @@
-"""Guards and step normalization with two real processes (gloo) against one. Run as a script, this file is what
-torchrun starts."""
+"""Guards and step normalization with two real processes (gloo) against one. Run as a script, this file is
+what the two run."""
 
 import json
 import sys
@@ -38,11 +38,10 @@ def train(model, out, rows_per_process):
 
 
 def test_two_processes_see_and_decide_what_one_does(tiny, tmp_path):
-    from tests.trainers.test_distributed import launch
+    from tests import processes
     from tests.trainers.test_fit import difference, weights
 
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, __file__, tiny, tmp_path / "two")
+    done = processes.run(__file__, tiny, tmp_path / "two", processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     train(tiny, tmp_path / "one", 8)
     for name in ("step_advantage", "sft"):

@@ -18,8 +18,8 @@ from negrl.trainers.checkpoints import is_whole
 from negrl.trainers.config import configure
 from negrl.trainers.fit import Training, fit
 from negrl.trainers.loading import load_network
+from tests import processes
 from tests.trainers.helpers import advantage_rows, build, pair_rows, sft_rows
-from tests.trainers.test_distributed import launch
 from tests.trainers.test_fit import difference, load, weights
 from tests.trainers.test_methods import unary_rows
 from tests.trainers.test_process_reward import value_rows
@@ -227,8 +227,7 @@ def test_on_token_trees_the_same_adapter_is_learnt(method, checkpointing, tiny, 
 
 
 def test_two_processes_learn_what_one_does(tiny, tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "test_lora.py", tiny, tmp_path / "two", 4)
+    done = processes.run(__file__, tiny, tmp_path / "two", 4, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     both(tiny, tmp_path / "one", 8)
     for name in ("dpo", "step_advantage"):

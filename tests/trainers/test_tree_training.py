@@ -13,13 +13,11 @@ from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
 from negrl.trainers import compat
 from negrl.trainers.batches import GlobalBatches
 from negrl.trainers.rows import training_columns
+from tests import processes
 from tests.trainers import test_fit
 from tests.trainers.helpers import tokens
 from tests.trainers.test_batches import steps_of
-from tests.trainers.test_distributed import launch
 from tests.trainers.test_fit import difference, run, weights
-
-HERE = Path(__file__).parent
 
 
 def pairs(problems=6, each=4, seed=0):
@@ -130,8 +128,7 @@ def test_the_cut_into_micro_batches_changes_nothing(method, tiny, tmp_path):
 
 
 def test_two_processes_with_trees_train_what_one_does(tiny, tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "test_tree_training.py", tiny, tmp_path / "two", 2)
+    done = processes.run(__file__, tiny, tmp_path / "two", 2, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     train(str(tiny), tmp_path / "one", 8)
     for name in ("step_dpo", "step_advantage"):
