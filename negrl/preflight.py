@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from negrl.engines import ENGINES
 from negrl.errors import InputError
 from negrl.labelers import open_labeler
 from negrl.methods import METHODS, Method
 from negrl.policy import check_model
-from negrl.problems import load_problems, world_of
+from negrl.problems import SOURCES, load_problems, world_of
 from negrl.recipe import Recipe
 from negrl.records import Problem
 from negrl.store import fingerprint
@@ -45,12 +46,14 @@ class Checked:
 
 
 def preflight(recipe: Recipe) -> Checked:
-    """Read the problems and imported traces, look at the model folder.
+    """Read the problems and imported traces, look at the model folder, look whether the engine is installed.
 
     Raises:
         InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
-            the model folder is none, a method's view or trainer is not there.
+            the model folder is none, the engine is not installed, the labeler cannot be opened, a method's view or
+            trainer is not there.
     """
+    ENGINES[recipe.engine.kind].version()
     world = world_of(recipe.problems)
     open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
     for arm in recipe.resolved_arms.values():
@@ -94,7 +97,8 @@ def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) ->
         raise InputError("evaluate: there are no held-out problems; set problems.evaluate, or evaluate: null")
     build = recipe.policy.build
     if build is not None and build.corpus == "world" and world_of(recipe.problems) is None:
-        raise InputError("policy.build.corpus: world needs a world (source: chain, stargraph, ledger); use solutions")
+        worlds = ", ".join(name for name, source in SOURCES.items() if source.world is not None)
+        raise InputError(f"policy.build.corpus: world needs a world (source: {worlds}); use solutions")
     if any(p.solution is not None for p in train):
         return
     methods = {name: arm.method for name, arm in recipe.resolved_arms.items()}

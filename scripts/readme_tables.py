@@ -1,4 +1,4 @@
-"""Put the committed figures into README.md, each table between its two marks. `make results` calls it."""
+"""Copy the committed figures into README.md, each table between its two markers. `make results` calls this script."""
 
 import csv
 import re
@@ -18,7 +18,7 @@ SIZE = 256
 
 
 def filled(readme: str) -> str:
-    """The README with its tables as the committed results have them."""
+    """The README with its tables replaced by those of the committed results."""
     tables = {"quickstart": (RESULTS / "quickstart" / "table.md").read_text(), "multipliers": multipliers()}
     for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -27,7 +27,7 @@ def filled(readme: str) -> str:
 
 
 def multipliers() -> str:
-    """How many times more problems SFT needs than each arm of ARMS on SIZE problems, a row a bench."""
+    """How many times as many problems SFT needs as each arm of ARMS on SIZE problems; one row per bench."""
     heads = [f"`{arm}`, {at}" for at in ("T=1", "T=0") for arm in ARMS]
     lines = ["| " + " | ".join(["multiplier over SFT [95%]", "seeds", *heads]) + " |", "|---" + "|---:" * 5 + "|"]
     for stem, world in BENCHES.items():

@@ -181,7 +181,7 @@ def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[
         for spent in done.stage.iterate("spent", stages.Spent):
             cost = {"tokens": spent.tokens, "rollouts": spent.rollouts}
             tallies[spent.problem_id].append(dict.fromkeys(FIELDS, 0.0) | cost)
-        options = setting.options()
+        options = setting.picked_options()
         most = 0 if options.get("budget_tokens") == 0 else options.get("max_rollouts", 0)
         budget = options.get("k", most)
         kind = setting.labeler if options.get("step_chances", True) else "blind"

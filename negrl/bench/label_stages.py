@@ -243,7 +243,8 @@ def overhead(
 
     inputs = {
         "traces": who.verified.key, "label": section.model_dump(), "parameters": parameters, "problems": problems,
-        "code": _labeler_code(section.labeler), **tracing.drawing(frame), "batch_size": frame.recipe.engine.batch_size,
+        "code": _labeler_code(section.labeler), **tracing.drawing(frame),
+        "batch_size": frame.recipe.engine.model_dump()["batch_size"],
     }  # fmt: skip
     return frame.run("label-overhead", f"overhead · {name} · {thousands(parameters)} parameters", inputs, work)
 

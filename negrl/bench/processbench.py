@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from negrl.errors import InputError
+from negrl.files import column, read_rows, text_value
 from negrl.labelers import LABELERS, open_labeler
-from negrl.problems.files import column, read_rows, text_value
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.store import write_atomic

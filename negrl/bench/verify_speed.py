@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from negrl.problems.files import read_rows
+from negrl.files import read_rows
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
 from negrl.store import write_atomic
 from negrl.verify import Verifier

@@ -1,4 +1,4 @@
-"""The recipe's `train.guards`: what is put aside, how often to look, when to stop. docs/losses.md says how
+"""The recipe's `train.guards`: what is put aside, how often to look, when to stop. docs/guards.md says how
 the thresholds were measured."""
 
 from typing import Literal

@@ -88,7 +88,7 @@ def _prepare(recipe: Recipe) -> None:
 
     from omegaconf import OmegaConf
 
-    from negrl.store import write_atomic
+    from negrl.files import write_atomic
 
     text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json", exclude_unset=False)))
     if is_main():

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.files import iterate_rows
 from negrl.methods import METHODS, Method
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.labels import Round, view
-from negrl.pipeline.traces import draw, drawing, judge
+from negrl.pipeline.traces import drawing, drawn_as
 from negrl.policy import build_model, build_tokenizer, local_model
 from negrl.preflight import Checked, problems_key
+from negrl.problems import WorldProblems
 from negrl.progress import StageBar, thousands
-from negrl.recipe import EvaluateSection, TrainSection, WorldProblems
+from negrl.recipe import EvaluateSection, TrainSection
 from negrl.records import Json, SftRow, Trace
+from negrl.sampling import judge, missing_shards
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
 from negrl.trainers.online import Online
@@ -143,7 +145,8 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
     section = frame.recipe.evaluate
     assert section is not None
     problems = checked.evaluate[: section.problems]
-    max_tokens = section.max_tokens or frame.recipe.sample.max_tokens
+    sample = frame.recipe.sample
+    max_tokens = section.max_tokens or sample.max_tokens
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         from negrl.problems import world_of
@@ -151,23 +154,19 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
 
         world = world_of(frame.recipe.problems)
         verifier = Verifier(frame.recipe.verify)
+        sampler = frame.sampler(policy)
+        settings = sample.model_copy(update={"temperature": section.temperature, "max_tokens": max_tokens})
+        draw = drawn_as(frame, policy, n=section.n, seed=section.seed, sample=settings)
         size = stage.pinned("shard_size", section.shard_size)
-        shards = [problems[i : i + size] for i in range(0, len(problems), size)]
-        bar.total(len(shards))
-        for index, shard in enumerate(shards):
-            if not stage.has("traces", index):
-                drawn = draw(
-                    frame, policy, shard, n=section.n, round_=0, seed=section.seed, temperature=section.temperature,
-                    max_tokens=max_tokens, bar=bar,
-                )  # fmt: skip
-                by_id = {p.problem_id: p for p in shard}
-                judged = []
-                for trace in judge(verifier, drawn, by_id):
-                    problem = by_id[trace.problem_id]
-                    wrong = None if world is None else not all(world.check_steps(problem, trace.text))
-                    judged.append(dataclasses.replace(trace, meta=Json(has_wrong_step=wrong)))
-                stage.write("traces", index, Trace, judged)
-            bar.advance()
+        for index, shard in missing_shards(stage, "traces", problems, size, bar):
+            by_id = {p.problem_id: p for p in shard}
+            drawn = sampler.answer(sampler.ask(shard, draw), bar.add_tokens)
+            judged = []
+            for trace in judge(verifier, drawn, [by_id[trace.problem_id].gold for trace in drawn]):
+                problem = by_id[trace.problem_id]
+                wrong = None if world is None else not all(world.check_steps(problem, trace.text))
+                judged.append(dataclasses.replace(trace, meta=Json(has_wrong_step=wrong)))
+            stage.write("traces", index, Trace, judged)
         summary = _summary(stage, len(problems), section)
         low, high = summary["pass_at_1_ci"]
         bar.note(f"pass@1 {summary['pass_at_1']:.3f} [{low:.3f}, {high:.3f}]")
@@ -230,7 +229,7 @@ def check_fields(frame: Frame) -> None:
 def log_history(done: Done) -> list[dict[str, Any]]:
     """The trainer's log of a finished training."""
     path = done.stage.path / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [row for _, row in iterate_rows(path)] if path.exists() else []
 
 
 def _policy(done: Done) -> Policy:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from negrl.engines.base import Engine, Request
+from negrl.engines.transformers import BATCH_SIZE
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import label_traces
 from negrl.labeling.rollouts import Tools
 from negrl.problems import world_of
 from negrl.recipe import Recipe
 from negrl.records import Problem, Sampling, Trace
+from negrl.sampling import judge
 from negrl.trainers.online import OnlineLabels, PromptColumns
 from negrl.verify import Verifier
 
@@ -37,7 +39,8 @@ class RecipeOnline:
 
     @property
     def batch_size(self) -> int:
-        return self._recipe.engine.batch_size
+        # Whatever engine.kind says: the transformers engine works on the weights as they are.
+        return int(getattr(self._recipe.engine, "batch_size", BATCH_SIZE))
 
     @property
     def key(self) -> list[Any]:
@@ -54,17 +57,14 @@ class RecipeOnline:
             )
             for row, seed in zip(rows, seeds, strict=True)
         ]  # fmt: skip
-        drawn = [completions[0] for completions in engine.generate(requests)]
-        verdicts = self._verifier.verify_all(
-            [(c.text, row["gold"], c.finish_reason) for c, row in zip(drawn, rows, strict=True)]
-        )
-        return [
+        traces = [
             Trace(
                 f"{i}", row["problem_id"], 0, i, "online", engine.name, self.sampling, request.prompt_token_ids,
-                c.token_ids, c.logprobs, c.text, c.finish_reason, verdict.answer, verdict.value, verdict.reason,
+                drawn.token_ids, drawn.logprobs, drawn.text, drawn.finish_reason,
             )
-            for i, (row, request, c, verdict) in enumerate(zip(rows, requests, drawn, verdicts, strict=True))
+            for i, (row, request, [drawn]) in enumerate(zip(rows, requests, engine.generate(requests), strict=True))
         ]  # fmt: skip
+        return judge(self._verifier, traces, [row["gold"] for row in rows])
 
     def label(
         self,

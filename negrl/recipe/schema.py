@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from negrl.engines.section import EngineSection, SampleSection
 from negrl.labeling.section import LabelSection
 from negrl.methods import METHODS
 from negrl.methods.section import TrainSection
+from negrl.options import Section
 from negrl.plugins import load_plugins
 from negrl.policy.section import PolicySection
-from negrl.recipe.problems import Problems, TracesSection
-from negrl.recipe.section import Section
+from negrl.problems import ProblemsSection
+from negrl.problems.imported import TracesSection
 from negrl.verify.extract import text_before
 from negrl.verify.section import VerifySection
-
-
-class EngineSection(Section):
-    kind: Literal["transformers", "vllm"] = "transformers"
-    batch_size: int = Field(512, ge=1)
-    """Sequences decoded at once by the transformers engine."""
-    device: str | None = None
-    """Default: cuda where there is one, else cpu."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Passed to vllm.LLM: tensor_parallel_size, gpu_memory_utilization, ..."""
-
-
-class SampleSection(Section):
-    n: int = Field(16, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_tokens: int = Field(512, ge=1)
-    stop: list[str] = Field(default_factory=list)
-    seed: int = 0
-    shard_size: int = Field(64, ge=1)
-    """Problems per shard: what a killed run can lose."""
 
 
 class EvaluateSection(Section):
@@ -69,9 +49,9 @@ class Recipe(Section):
     threads: int | None = Field(None, ge=1)
     """Torch threads. Default: torch's own choice."""
     policy: PolicySection
-    problems: Problems | None = None
+    problems: SerializeAsAny[ProblemsSection] | None = None
     traces: TracesSection | None = None
-    engine: EngineSection = Field(default_factory=EngineSection)
+    engine: SerializeAsAny[EngineSection] = Field(default_factory=EngineSection)
     sample: SampleSection = Field(default_factory=SampleSection)
     verify: VerifySection = Field(default_factory=VerifySection)
     label: SerializeAsAny[LabelSection] = Field(default_factory=LabelSection)

@@ -25,12 +25,13 @@ from typing import Any
 import pyarrow as pa
 
 from negrl.errors import GuardTripped, InputError
+from negrl.files import write_atomic
 from negrl.methods import Method, Options
 from negrl.methods.guards import GuardOptions
 from negrl.policy import PolicySection
 from negrl.quiet import quiet
 from negrl.records import to_arrow
-from negrl.store import fingerprint, write_atomic
+from negrl.store import fingerprint
 from negrl.trainers import rows as tables
 from negrl.trainers.distributed import barrier, check_trainer, is_main, need_weights, sharding
 from negrl.trainers.guards.probes import hold_out

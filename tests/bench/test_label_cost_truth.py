@@ -12,9 +12,10 @@ from negrl.bench.grow import grow
 from negrl.bench.replay import ReplayEngine, TimedEngine
 from negrl.bench.truth import true_values
 from negrl.engines import Request, open_engine
+from negrl.engines.section import EngineSection
 from negrl.errors import InputError
 from negrl.policy import build_model, build_tokenizer, load_tokenizer
-from negrl.recipe import BuildSection, EngineSection, PolicySection
+from negrl.recipe import BuildSection, PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, Sampling, Trace, Verdict
 from negrl.steps.split import Span
 

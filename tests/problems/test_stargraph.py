@@ -6,8 +6,7 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from negrl.problems.stargraph import World, load, parse
-from negrl.recipe import StargraphProblems
+from negrl.problems.stargraph import StargraphProblems, World, load, parse
 from negrl.records import Problem
 from negrl.verify.extract import EXTRACTORS
 

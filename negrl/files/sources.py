@@ -1,35 +1,33 @@
-"""Rows out of JSON lines (.jsonl, .json, .ndjson) or Parquet (.parquet), plain or .gz, batch by batch."""
+"""Rows from JSON lines (.jsonl, .json, .ndjson) or Parquet (.parquet), plain or .gz, batch by batch."""
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from negrl.errors import InputError
-from negrl.problems.files import check_exists, parse_object, raw_lines
-from negrl.tables.shapes import Clash, Shape, storable
+from negrl.files.lines import check_exists, opened, parse_object, raw_lines
+from negrl.files.shapes import Clash, Shape, storable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Renames = Callable[[Iterable[str]], dict[str, str]]
-"""From a row's column names to those it is kept under; a name that is missing is dropped."""
+"""From a row's column names to those under which it is kept; a name that is missing is dropped."""
 ROWS, BYTES = 4096, 16 << 20
-"""A batch holds at most so many rows, and about so many bytes at most."""
+"""The most rows of a batch, and about the most bytes."""
 JSONL, PARQUET = ("jsonl", "json", "ndjson"), ("parquet",)
 
 
 @dataclass(slots=True)
 class Batch:
     """Some rows in file order. `numbers` counts lines (JSON lines) or rows (Parquet) from 1. A line that
-    is no JSON object is the row {"raw": line}, and `problems` says what is wrong with it. `arrow` has
-    all columns of Parquet rows, of which `rows` may hold a few only."""
+    is not a JSON object is the row {"raw": line}, and `problems` says what is wrong with it. `arrow` has all
+    columns of Parquet rows; `rows` may hold only some of them."""
 
     numbers: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -38,10 +36,10 @@ class Batch:
 
 
 def kind_of(path: str | Path) -> tuple[str, bool]:
-    """("jsonl" or "parquet", whether gzip is around it), by the name.
+    """("jsonl" or "parquet", whether it is gzipped), by the name.
 
     Raises:
-        InputError: the name says neither.
+        InputError: the name is that of neither.
     """
     parts = Path(path).name.lower().split(".")
     zipped = parts[-1] == "gz"
@@ -55,7 +53,7 @@ def open_source(path: str | Path) -> JsonlSource | ParquetSource:
     """The rows of a file.
 
     Raises:
-        InputError: it is missing, its name says no format, or it is no whole Parquet file.
+        InputError: it is missing, its name has no known ending, or it is not a whole Parquet file.
     """
     if Path(path).is_dir():
         raise InputError(f"{path}: is a folder, expected a .jsonl or .parquet file")
@@ -65,7 +63,7 @@ def open_source(path: str | Path) -> JsonlSource | ParquetSource:
 
 
 class JsonlSource:
-    """One JSON object per line; blank lines are passed over."""
+    """One JSON object per line; blank lines are skipped."""
 
     kind, unit = "jsonl", "line"
 
@@ -83,33 +81,30 @@ class JsonlSource:
         """All rows, whole (`columns` is for Parquet).
 
         Raises:
-            InputError: the file can't be read.
+            InputError: the file cannot be read.
         """
         batch, size = Batch(), 0
-        try:
-            for number, line in raw_lines(self.path):
-                problem = None
-                try:
-                    row = parse_object(line)
-                except ValueError as error:
-                    row, problem = {"raw": line.decode("utf-8", "replace")}, str(error)
-                batch.numbers.append(number)
-                batch.rows.append(row)
-                batch.problems.append(problem)
-                size += len(line)
-                if len(batch.rows) == ROWS or size > BYTES:
-                    yield batch
-                    batch, size = Batch(), 0
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+        for number, line in raw_lines(self.path):
+            problem = None
+            try:
+                row = parse_object(line)
+            except ValueError as error:
+                row, problem = {"raw": line.decode("utf-8", "replace")}, str(error)
+            batch.numbers.append(number)
+            batch.rows.append(row)
+            batch.problems.append(problem)
+            size += len(line)
+            if len(batch.rows) == ROWS or size > BYTES:
+                yield batch
+                batch, size = Batch(), 0
         if batch.rows:
             yield batch
 
     def schema(self, renames: Renames) -> pa.Schema:
-        """The columns that hold all rows of the file; reads it once from end to end.
+        """The columns that hold all rows of the file, which is read through once.
 
         Raises:
-            InputError: no column type holds all values of some key; names the line and the key.
+            InputError: no column type holds all values of a key; names the line and the key.
         """
         import pyarrow as pa
 
@@ -127,7 +122,7 @@ class JsonlSource:
             raise InputError(f"{self.path}: {clash}; {_ADVICE}") from None
 
     def arrow(self, batch: Batch, renames: Renames, schema: pa.Schema) -> pa.RecordBatch:
-        """The batch under the schema that `schema` found."""
+        """The batch under the schema that the method `schema` found."""
         import pyarrow as pa
 
         rows = []
@@ -156,7 +151,7 @@ class ParquetSource:
 
         self.path = path
         try:
-            # Read with buffers: without them a column chunk of a row group comes into memory whole.
+            # Buffered: without this, a whole column chunk of a row group is read into memory.
             self._file = pq.ParquetFile(_unzipped(path) if zipped else path, buffer_size=1 << 20, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: not a whole Parquet file ({_first_line(error)})") from None
@@ -169,7 +164,7 @@ class ParquetSource:
         return f"{self.path}: row {number}"
 
     def columns(self) -> dict[str, Any]:
-        """All columns as the keys of a row without values, struct columns as such rows inside it."""
+        """A row with all columns as keys and without values; a struct column is such a row inside it."""
         return _skeleton(self._file.schema_arrow)
 
     def batches(self, columns: Iterable[str] | None = None) -> Iterator[Batch]:
@@ -179,7 +174,7 @@ class ParquetSource:
             columns: those that `Batch.rows` should hold; None for all.
 
         Raises:
-            InputError: the file can't be read, or a text in it is no UTF-8.
+            InputError: the file cannot be read, or a text in it is not UTF-8.
         """
         wanted = None if columns is None else set(columns)
         meta = self._file.metadata
@@ -240,14 +235,14 @@ def _skeleton(fields: Iterable[pa.Field]) -> dict[str, Any]:
 
 
 def _unzipped(path: Path) -> BinaryIO:
-    """Parquet is read from its end, which gzip can't: through a nameless temporary file."""
+    """A nameless temporary file with the content: Parquet is read from its end, which a gzip stream does not offer."""
     plain = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as its reader is)
     try:
-        with gzip.open(path, "rb") as zipped:
+        with opened(path) as zipped:
             shutil.copyfileobj(zipped, plain, 1 << 20)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except InputError:
         plain.close()
-        raise InputError(f"{path}: not a whole gzip file ({error})") from None
+        raise
     plain.seek(0)
     return plain  # type: ignore[return-value]
 

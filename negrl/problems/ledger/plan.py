@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from negrl.problems.ledger_text import Event
+from negrl.problems.ledger.text import Event
 from negrl.records import stable_id
 
 EXACT: dict[str, Callable[[Fraction, Fraction], Fraction]] = {

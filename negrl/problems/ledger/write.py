@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Collection
 from fractions import Fraction
 
-from negrl.problems.ledger_plan import EXACT, Plan, Step
+from negrl.problems.ledger.plan import EXACT, Plan, Step
 
 Line = tuple[str, int, int, int]
 """Operator, operands, result."""

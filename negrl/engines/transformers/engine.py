@@ -1,9 +1,9 @@
-"""The embedded engine: batched sampling over a transformers model's own forward pass.
+"""The engine `transformers`: batched sampling over a transformers model's own forward pass.
 
 Samples are sorted by prompt length and decoded `batch_size` at a time. Equal prompts of a batch are
 run once; shorter prompts are padded on the left, behind a mask; rows that are done leave the batch.
-Every row draws from its own random stream (sampler.py), so a request gets the same samples in
-whatever batch it travels, up to the rounding of the forward pass.
+Every row draws from its own random stream (sampler.py), so a request gets the same samples
+whatever batch it is in, up to the rounding of the forward pass.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import torch
 
 from negrl.engines import common
 from negrl.engines.base import Completion, Request
-from negrl.engines.sampler import Rules, draw, uniforms
+from negrl.engines.transformers.sampler import Rules, draw, uniforms
 from negrl.errors import InputError
 from negrl.records import stable_seed
 
 if TYPE_CHECKING:
     from negrl.policy import PolicySection
-    from negrl.recipe import EngineSection
 
 _PREFILL_TOKENS = 1 << 16
 """Prompt tokens in one forward pass: longer prompts go in pieces, so that memory stays bounded."""
@@ -51,22 +50,18 @@ class TransformersEngine:
     """The `Engine` contract on AutoModelForCausalLM. Greedy samples (temperature 0) carry the
     logprobs of the plain softmax."""
 
-    def __init__(self, model: str, policy: PolicySection, section: EngineSection):
+    def __init__(self, model: str, policy: PolicySection, batch_size: int, device: str | None = None):
         """Load `model` (a folder or hub id; safetensors only).
 
         Raises:
-            InputError: there is no such model, no such device, or `engine.options` is set.
+            InputError: there is no such model or no such device.
         """
         import transformers
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        if section.options:
-            raise InputError(
-                f"engine.options: '{next(iter(section.options))}' would be ignored, engine.kind transformers takes none"
-            )
         self.name = f"transformers-{transformers.__version__}"
-        self._batch_size = section.batch_size
-        self._device = _device(section.device)
+        self._batch_size = batch_size
+        self._device = _device(device)
         source: dict[str, Any] = {"revision": policy.revision, "trust_remote_code": policy.trust_remote_code}
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -1,17 +1,4 @@
-"""`ledger`: word problems about who has how many, with people, amounts, units and sentences that don't matter.
-
-    prompt    Tom has 12 apples. Ana has 7 more apples than Tom. Tom is 9 years old. Then Ana loses 4 apples.
-              How many apples do Ana and Tom have together?
-    solution  Ana has 12 + 7 = 19 apples.
-              Ana now has 19 - 4 = 15 apples.
-              Together they have 15 + 12 = 27 apples.
-              #### 27
-
-A step is a line. It is judged by the quantity that it claims to compute: 12 + 9 = 21 is right arithmetic and a
-wrong step, because the 9 is an age. The writer of the pre-training text has habits that real models have
-(`HABITS` in ledger_write.py); the teacher has them too, less often, and its solutions are kept when the
-final answer is right (`teacher_filter` has the other ways).
-"""
+"""Load the problems of the `ledger` world, write its pre-training text, judge steps."""
 
 from __future__ import annotations
 
@@ -21,11 +8,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from negrl.problems.base import ProblemSet, draw_problems, held_out, teach
-from negrl.problems.ledger_draw import Story, draw
-from negrl.problems.ledger_plan import EXACT, Operand, Plan, plan_of
-from negrl.problems.ledger_text import read
-from negrl.problems.ledger_write import write
-from negrl.recipe import LedgerProblems
+from negrl.problems.ledger.draw import Story, draw
+from negrl.problems.ledger.plan import EXACT, Operand, Plan, plan_of
+from negrl.problems.ledger.section import LedgerProblems
+from negrl.problems.ledger.text import read
+from negrl.problems.ledger.write import write
 from negrl.records import Json, Problem, stable_id, stable_seed
 
 _LINE = re.compile(r"(.*?) (-?[0-9]{1,18}) ([-+*/]|max|min) (-?[0-9]{1,18}) = (-?[0-9]{1,18}) (.*)")

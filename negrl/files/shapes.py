@@ -1,8 +1,9 @@
-"""JSON rows as Arrow columns: one type per key over all rows of a file, or a clear word on why not.
+"""JSON rows as Arrow columns: one type per key over all rows of a file, or a clear message on why not.
 
-JSON has one kind of number, so whole numbers and fractions share a column where a double holds both
-exactly. null fits everywhere, a key that a row lacks is null. Nothing else is turned into anything
-else: the number 5 and the text "5" in one column are the user's to mend.
+JSON has one kind of number, so whole numbers and fractions share a column if a double holds both exactly.
+null fits everywhere, and a key that a row lacks is null. Nothing else is converted: the number 5 and the text
+"5" in one column are for the user to mend. (pyarrow.json counts the rows of a block, not the lines of the file,
+rounds large numbers, and turns texts that look like dates into timestamps.)
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _WORDS = {
 
 
 class Clash(ValueError):
-    """The rows do not fit in columns of one type each. The message names the key and both kinds."""
+    """The rows do not fit in columns of one type each. The message names the key and both types."""
 
 
 class Shape:
-    """What one key has held so far. `line` is where its kind was first seen."""
+    """What one key has held so far. `line` is where its type was first seen."""
 
     __slots__ = ("item", "keys", "kind", "line")
 
@@ -37,10 +38,10 @@ class Shape:
         self.keys: dict[str, Shape] = {}
 
     def see(self, value: Any, line: int, path: str = "", depth: int = 0) -> None:
-        """Take in one more value.
+        """Take one more value into account.
 
         Raises:
-            Clash: it does not fit to those before it, or fits in no column at all.
+            Clash: it does not fit with those before it, or in any column at all.
         """
         if value is None:
             return
@@ -88,7 +89,7 @@ class Shape:
         """An object's keys as Arrow fields, in order of appearance.
 
         Raises:
-            Clash: a key is no valid Unicode text.
+            Clash: a key is not valid Unicode text.
         """
         import pyarrow as pa
 
@@ -99,7 +100,7 @@ class Shape:
 
 
 def storable(value: Any) -> Any:
-    """`value` with every half of a surrogate pair, which JSON can carry and Arrow cannot, made U+FFFD."""
+    """`value` with U+FFFD for every half of a surrogate pair, which JSON can carry and Arrow cannot."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):

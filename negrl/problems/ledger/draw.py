@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass
 
 from negrl.errors import InputError
-from negrl.problems.ledger_plan import Plan, plan_of
-from negrl.problems.ledger_text import NAMES, NOT_FOR_SALE, THINGS, Event, say
-from negrl.recipe import LedgerProblems
+from negrl.problems.ledger.plan import Plan, plan_of
+from negrl.problems.ledger.section import LedgerProblems
+from negrl.problems.ledger.text import NAMES, NOT_FOR_SALE, THINGS, Event, say
 from negrl.records import stable_seed
 
 _TRIES = 500
