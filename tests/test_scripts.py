@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

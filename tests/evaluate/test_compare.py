@@ -14,6 +14,8 @@ from negrl.evaluate.run import Given, evaluate
 from negrl.evaluate.settings import EvalSettings
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = EvalSettings(bootstrap=200)
 SMALL, LARGE = "6b_finetuning", "175b_verification"
 

@@ -15,6 +15,8 @@ from negrl.evaluate.run import evaluate
 from negrl.evaluate.settings import EvalSettings
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = EvalSettings(n=2, limit=4, max_tokens=6, shard_size=2, bootstrap=100)
 
 

@@ -17,6 +17,8 @@ from negrl.store import Store
 from tests import processes
 from tests.pipeline.helpers import TINY, Ran
 
+pytestmark = pytest.mark.slow
+
 
 def outcome(folder: Path) -> dict[str, Any]:
     """What must not depend on kills: every number but the seconds, and the traces themselves."""

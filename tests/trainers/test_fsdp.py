@@ -15,6 +15,8 @@ from tests import processes
 from tests.trainers import fsdp_script
 from tests.trainers.helpers import build
 
+pytestmark = pytest.mark.slow
+
 CASES = list(fsdp_script.cases())
 LOSS, NORM, WEIGHTS = 1e-5, 1e-4, 2e-5
 """Largest difference: of a loss, absolute and relative; of a gradient norm, relative; of a weight, absolute."""

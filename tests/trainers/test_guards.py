@@ -13,6 +13,8 @@ from negrl.trainers.guards.probes import hold_out
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows, tokens
 from tests.trainers.test_fit import KINDS, difference, log_probs, run, weights
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"holdout": 0.25, "at_least": 2, "every": 2, "samples": 3, "max_new_tokens": 6, "samples_every": 4}
 NEVER = {
     name: None

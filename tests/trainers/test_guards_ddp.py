@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 GUARDS = {
     "holdout": 0.25,
     "at_least": 2,

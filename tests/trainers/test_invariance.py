@@ -17,6 +17,8 @@ from tests.trainers import layouts_script
 from tests.trainers.layouts_script import LAYOUTS, OTHERS, ROWS, STEPS
 from tests.trainers.test_step_grpo import model as five  # noqa: F401  (a fixture)
 
+pytestmark = pytest.mark.slow
+
 LOSS, NORM, WEIGHTS = 1e-5, 1e-5, 1e-5
 """Largest difference: of a loss, absolute and relative; of a gradient norm, relative; of a weight, absolute."""
 NAMES = [f"{rows}x{accumulation}x{n}" for n, layouts in LAYOUTS.items() for rows, accumulation in layouts]

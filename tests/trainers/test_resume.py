@@ -10,6 +10,8 @@ from tests import processes
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 from tests.trainers.test_fit import difference, run, weights
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(Exception):
     pass

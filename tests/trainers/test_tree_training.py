@@ -75,6 +75,7 @@ def logs(result):
     return [line for line in result.log_history if "loss" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rft", "dpo", "step_dpo", "step_advantage"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_trained_model_is_the_same_with_and_without(method, checkpointing, tiny, tmp_path, monkeypatch):
@@ -97,6 +98,7 @@ def test_the_trained_model_is_the_same_with_and_without(method, checkpointing, t
         assert one["tokens_per_unique"] > 1.3 and "tokens_per_unique" not in other
 
 
+@pytest.mark.slow
 def test_the_reference_computed_in_the_step_is_on_the_tree_too(tiny, tmp_path):
     fields = {**LIVELY, "train_sampling_strategy": "sequential", "precompute_ref_log_probs": False}
     on = run("dpo", pairs(), tiny, tmp_path / "on", fields)
@@ -105,6 +107,7 @@ def test_the_reference_computed_in_the_step_is_on_the_tree_too(tiny, tmp_path):
     assert logs(on)[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "step_advantage"])
 def test_the_cut_into_micro_batches_changes_nothing(method, tiny, tmp_path):
     """1 x 16 = 2 x 8 = 8 x 2, with trees (16 rows share more than 2) and without."""
@@ -127,6 +130,7 @@ def test_the_cut_into_micro_batches_changes_nothing(method, tiny, tmp_path):
             assert difference(model, whole) > 1e-4
 
 
+@pytest.mark.slow
 def test_two_processes_with_trees_train_what_one_does(tiny, tmp_path):
     done = processes.run(__file__, tiny, tmp_path / "two", 2, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -143,6 +147,7 @@ def train(model, out, rows_per_process):
         run(name, ROWS[name](), model, out / name, {**LIVELY, "per_device_train_batch_size": rows_per_process})
 
 
+@pytest.mark.slow
 def test_a_model_that_can_not_share_trains_without_and_says_so(tmp_path, tiny, caplog):
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -182,6 +187,7 @@ def test_groups_of_one_row_are_no_groups():
     ).global_batches(0)
 
 
+@pytest.mark.slow
 def test_problems_are_numbered_as_they_come():
     rows = [dataclasses.replace(r, problem_id=p) for r, p in zip(pairs(1, 4), "baba", strict=True)]
     table = training_columns(to_arrow(PreferenceRow, rows), PreferenceRow)
