@@ -18,6 +18,8 @@ from negrl.records import Step, Trace
 from negrl.store import Store
 from tests.pipeline.helpers import TINY, Ran
 
+pytestmark = pytest.mark.slow
+
 ARMS = ["sft", "rft", "dpo", "step_dpo", "step_advantage"]
 
 
