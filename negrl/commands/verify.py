@@ -76,12 +76,13 @@ def audit(
     section = _section(extract, timeout, workers)
     if (gold is None) != (response is None):
         raise InputError("give both --gold and --response, or neither (for a run)")
-    from negrl.verify import audit as auditing
+    from negrl.pipeline import audit as auditing
+    from negrl.verify.audit import report_lines
     from negrl.verify.files import Keys
 
     keys = Keys(gold, response, finish_reason) if gold is not None and response is not None else None
     report = auditing.audit(file, keys, section, sample, seed, out)
-    for line in auditing.report_lines(report):
+    for line in report_lines(report):
         print(line)
     if out is not None:
         print(f"\nwritten to {safe(out)}: the disagreements, and the undecided rows that the second way can decide")
