@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError, nearest
 from negrl.evaluate.model_index import front_matter
-from negrl.evaluate.samples import Judged
 from negrl.files import column, encode, open_atomic, read_rows, write_atomic
 from negrl.store import Store
 from negrl.terminal import safe
@@ -66,12 +65,14 @@ def read_problems(out: Path, benchmark: str) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: the file is missing or damaged.
     """
+
     path = problem_file(out, benchmark)
     return {column(row, "problem_id", f"{path}:{line}"): row for line, row in read_rows(path)}
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
     """results.json, results.md and model-index.md."""
+
     write_atomic(out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(out / "results.md", page(results).encode())
     write_atomic(out / "model-index.md", front_matter(results).encode())
@@ -84,6 +85,8 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
     Raises:
         InputError: the folder has no such results, or the file cannot be written.
     """
+    from negrl.evaluate.samples import Judged
+
     entries = read_results(out)["benchmarks"]
     if benchmark not in entries:
         raise InputError(f"{out}: no results of '{benchmark}'{nearest(benchmark, entries)}")

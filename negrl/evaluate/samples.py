@@ -152,6 +152,7 @@ def judge_all(
     Raises:
         InputError: there are fewer or more stored verdicts than samples.
     """
+
     verifier = Verifier(settings.verify(extract))
     for shard, part in missing_shards(stage, "judged", rows, JUDGE_SHARD, bar):
         stage.write("judged", shard, Judged, judge(verifier, part, [row.gold for row in part]))

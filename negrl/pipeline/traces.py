@@ -128,6 +128,7 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
     """Traces with their verdicts. Undecided is a verdict of its own: it never becomes a negative."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+
         verifier, problems = Verifier(frame.recipe.verify), checked.by_id
         traces = traces_done.stage.read("traces", Trace)
         for index, shard in missing_shards(stage, "traces", traces, JUDGE_SHARD, bar):

@@ -180,6 +180,7 @@ def _shares(sample: int, there: dict[str, int]) -> dict[str, int]:
 
 
 def _check(chosen: list[Judged], section: VerifySection) -> list[tuple[Judged, Opinion]]:
+
     found = shared_pool(section).map(second_opinion, [(row.response, row.gold) for row in chosen])
     # A check that hit a limit settles nothing.
     return [(r, o if isinstance(o, Opinion) else Opinion(UNSETTLED)) for r, o in zip(chosen, found, strict=True)]
