@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.files import encode, open_atomic, open_source
+from negrl.files import check_target, encode, kind_of, open_atomic, open_source
 from negrl.intervals import wilson
-from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
+from negrl.recipe import load_recipe
+from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
+from negrl.store import Store
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
@@ -88,31 +91,46 @@ class AuditReport:
         return sorted(kept, key=lambda x: order[x[1].verdict.value])
 
 
-def audit_rows(
-    name: str,
-    rows: Iterator[Judged],
+def audit(
+    target: str | Path,
+    keys: Keys | None,
     section: VerifySection,
     sample: int = 400,
     seed: int = 0,
     out: str | Path | None = None,
 ) -> AuditReport:
-    """Check a sample of verdicts.
+    """Check a sample of the verdicts of a file or a run.
 
     Args:
-        name: where the rows come from.
-        section: its workers, timeout and memory_mb apply to the second check.
+        target: JSON lines or Parquet, judged first unless `negrl verify` wrote it; or the output folder or
+            the recipe of a finished run.
+        keys: the columns of a file; None for a run.
+        section: how to judge; its workers, timeout and memory_mb also apply to the second check.
         sample: rows to check: half incorrect, a quarter correct and a quarter undecided. Where there are too few
             of one verdict, more of the others.
         seed: for drawing the sample.
         out: JSON lines file for all disagreements, with the whole responses.
 
     Raises:
-        InputError: there is no verdict to check, or `out` cannot be written.
+        InputError: there is no such file, column or finished run, there is no verdict to check, or `out` cannot be
+            written.
     """
-    report = AuditReport(name, seed)
+    report = AuditReport(str(target), seed)
+    if out is not None:
+        if kind_of(out)[0] != "jsonl":
+            raise InputError(f"{out}: the disagreements are JSON lines; give a name that ends in .jsonl")
+        check_target(out, Path(target) if Path(target).is_file() else None)
+    if Path(target).is_dir() or Path(target).suffix in (".yaml", ".yml"):
+        if keys is not None:
+            raise InputError(f"{target}: is a run, whose columns are known; leave out --gold and --response")
+        rows = _of_run(Path(target))
+    elif keys is None:
+        raise InputError(f"{target}: is a file; say which columns to read with --gold and --response")
+    else:
+        rows = _of_file(target, keys, section)
     chosen = _draw(rows, sample, random.Random(seed), report)
     if not chosen:
-        raise InputError(f"{name}: no verdict that could be checked")
+        raise InputError(f"{target}: no verdict that could be checked")
     report.checked = _check(chosen, section)
     if out is not None:
         with open_atomic(out) as handle:
@@ -121,12 +139,7 @@ def audit_rows(
     return report
 
 
-def rows_of_file(path: str | Path, keys: Keys, section: VerifySection) -> Iterator[Judged]:
-    """The rows of a file with their verdicts: those of `negrl verify`, if it wrote the file, else new ones.
-
-    Raises:
-        InputError: the file or a column is missing, or none of the rows can be judged.
-    """
+def _of_file(path: str | Path, keys: Keys, section: VerifySection) -> Iterator[Judged]:
     source = open_source(path)
     if not check_columns(source, keys):
         summary = VerifySummary(source.where)
@@ -149,6 +162,30 @@ def _stored(row: dict[str, Any], where: str) -> Verdict:
         wanted = f"{CORRECT}, {INCORRECT} or {UNDECIDED}"
         raise InputError(f"{where}: column 'verdict' must be {wanted}, not {verdict.value!r:.40}")
     return verdict
+
+
+def _of_run(target: Path) -> Iterator[Judged]:
+    """The verified traces of a finished run, with the gold answers of its problems."""
+    recipe = load_recipe(target / "recipe.yaml" if target.is_dir() else target, [])
+    if recipe.verify.extract in ("chain", "path"):
+        raise InputError(f"{target}: verdicts on this world compare digits exactly; there is nothing to audit")
+    finished = Path(recipe.output_dir) / "stages.json"
+    if not finished.is_file():
+        raise InputError(f"{target}: no finished run in {recipe.output_dir} (it has no stages.json)")
+    folders = sorted({Path(s["folder"]).name for s in json.loads(finished.read_text()).values()})
+    stages = [Store(recipe.store).stage(*folder.rsplit("-", 1)) for folder in folders]
+    golds = {
+        problem.problem_id: problem.gold
+        for stage in stages
+        if stage.folder.startswith("problems-")
+        for problem in stage.iterate("problems", Problem)
+    }
+    for stage in stages:
+        for trace in stage.iterate("traces", Trace) if stage.folder.startswith("verify-") else ():
+            if trace.problem_id not in golds:
+                raise InputError(f"{target}: the run kept no problems (made by an older negrl); run it again")
+            verdict = Verdict(trace.verdict or UNDECIDED, trace.verdict_reason, trace.answer, trace.method)
+            yield Judged(f"trace {trace.trace_id}", trace.text, golds[trace.problem_id], verdict)
 
 
 def _draw(rows: Iterator[Judged], sample: int, random_: random.Random, report: AuditReport) -> list[Judged]:

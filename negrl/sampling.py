@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from negrl.engines.base import Completion, Engine, Request
 from negrl.errors import InputError
 from negrl.policy import PolicySection, encode_prompt
-from negrl.progress import StageBar
 from negrl.records import Problem, Sampling, Trace, stable_id, stable_seed
 from negrl.store import Stage
-from negrl.verify import Verifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from negrl.progress import StageBar
+    from negrl.verify import Verifier
 
 Parts = tuple[str | int, ...]
 Item = TypeVar("Item")

@@ -81,7 +81,7 @@ def audit(
 
     keys = Keys(gold, response, finish_reason) if gold is not None and response is not None else None
     report = auditing.audit(file, keys, section, sample, seed, out)
-    for line in report_lines(report):
+    for line in auditing.report_lines(report):
         print(line)
     if out is not None:
         print(f"\nwritten to {safe(out)}: the disagreements, and the undecided rows that the second way can decide")

@@ -10,7 +10,6 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.intervals import wilson
-from negrl.pipeline.audit import audit
 from negrl.recipe import VerifySection
 from negrl.records import Problem, Sampling, Trace
 from negrl.store import Store
