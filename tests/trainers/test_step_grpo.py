@@ -17,6 +17,8 @@ from negrl.recipe import Recipe
 from negrl.records import PromptRow
 from negrl.trainers.fit import Training, fit
 
+pytestmark = pytest.mark.slow
+
 ALPHABET = ["<pad>", "<eos>", "1", "2", "\n"]
 EOS, ROOM = 1, 5
 GOLD = "1"

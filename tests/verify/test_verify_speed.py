@@ -8,6 +8,8 @@ import pytest
 from negrl.bench.verify_speed import Item, compare, gsm8k_solutions, main
 from negrl.records import UNDECIDED
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
