@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from pydantic import Field
+
 from negrl.labelers import Ask, LabelerSpec, Opening, Outcome, Task
 from negrl.labelers.base import NOTHING
 from negrl.options import Options
 from negrl.steps.values import Difference, Estimate, exact
-from pydantic import Field
 
 
 class RampOptions(Options):
@@ -39,7 +40,10 @@ class RampLabeler:
         return [exact(value) for value in self._curves[trace][1:]]
 
     def advantages(self, trace: int) -> list[Difference | None]:
-        return [Difference(after - before, after - before, after - before) for before, after in pairwise(self._curves[trace])]
+        return [
+            Difference(after - before, after - before, after - before)
+            for before, after in pairwise(self._curves[trace])
+        ]
 
 
 def _open(opening: Opening) -> RampLabeler:

@@ -1,16 +1,17 @@
 """`sums`: a world of additions. Its writer sometimes forgets to carry, so right answers are not all it knows.
 
-    prompt    17+25?
-    solution  7+5=12;17+25=42;!42
+prompt    17+25?
+solution  7+5=12;17+25=42;!42
 """
 
 import itertools
 import random
 
+from pydantic import Field
+
 from negrl.problems import ProblemSet, Source, WorldProblems
 from negrl.problems.base import draw_problems, held_out
 from negrl.records import Json, Problem, stable_id, stable_seed
-from pydantic import Field
 
 
 class SumsProblems(WorldProblems):

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from pydantic import Field
+
 from negrl.options import Options
 from negrl.steps.splitters import Splitter
-from pydantic import Field
 
 
 class WidthOptions(Options):
