@@ -19,7 +19,7 @@ from negrl.bench.efficiency_stats import CONFIDENCE, LEAST, interval
 from negrl.bench.points_compare import Compared, Comparison, Measured
 from negrl.bench.points_read import BASE, SFT, START, Found
 from negrl.progress import thousands
-from negrl.report.plots import BLUE, DPI, FAINT, INK, ORANGE, STYLE
+from negrl.report.style import BLUE, DPI, FAINT, INK, ORANGE, STYLE
 
 PALETTE = (ORANGE, "#009E73", "#CC79A7", "#E69F00", "#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#661100")
 SEVERAL = "#4B2E83"

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from negrl.bench.label_report import LabelCost, Measured
-from negrl.report.plots import BLUE, DPI, GREY, INK, ORANGE, STYLE
+from negrl.report.style import BLUE, DPI, GREY, INK, ORANGE, STYLE
 
 GREEN, PURPLE = "#009E73", "#CC79A7"
 ROWS = (

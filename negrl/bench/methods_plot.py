@@ -11,7 +11,7 @@ from negrl.bench.efficiency_plot import WIDTH, png
 from negrl.bench.methods_page import Row, blocks
 from negrl.bench.points_read import START, Found
 from negrl.report.data import visible
-from negrl.report.plots import BLUE, FAINT, GREY, INK, ORANGE, STYLE
+from negrl.report.style import BLUE, FAINT, GREY, INK, ORANGE, STYLE
 
 
 def draw(found: Found, table: list[Row], title: str) -> bytes:
