@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from negrl.audit import audit, report_lines
 from negrl.errors import InputError
 from negrl.intervals import wilson
 from negrl.recipe import VerifySection
 from negrl.records import Problem, Sampling, Trace
 from negrl.store import Store
 from negrl.terminal import safe
-from negrl.audit import audit, report_lines
 from negrl.verify.files import Keys, verify_file
 from negrl.verify.second_opinion import normalised, plain_answer, second_opinion
 
@@ -44,6 +44,7 @@ def verified(path: Path, counts: dict[tuple[str, str], int]) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
 def test_planted_mistakes_are_found_and_counted(tmp_path: Path, name: str) -> None:
     planted = {
@@ -99,6 +100,7 @@ def test_a_raw_file_is_judged_first(tmp_path: Path) -> None:
         assert "not looked at: 1 bad_row, 1 truncated" in "\n".join(report_lines(report))
 
 
+@pytest.mark.slow
 def test_a_check_that_hangs_settles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows = [("\\boxed{9^{9^{9^{9^{9}}}}}", "$10^{10^{10^{10}}}$"), ("\\boxed{5}", "5"), ("\\boxed{6}", "6")]
