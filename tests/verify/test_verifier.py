@@ -11,6 +11,8 @@ from negrl.records import Verdict
 from negrl.verify import Verifier
 from negrl.verify.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 COLUMNS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
@@ -66,7 +68,6 @@ def test_a_pair_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sent == [("2+3", "5"), ("2+3", "7")]
 
 
-@pytest.mark.slow
 def test_verify_all_gives_what_verify_gives_in_order() -> None:
     answers = ("5", "2+3", r"\sqrt{25}", "6", "the tall one", r"9^{9^{9^{9}}}", r"\frac{10}{2}")
     items = [(rf"\boxed{{{a}}}", gold, "stop") for a in answers for gold in ("5", "6", "2+3")] * 2
