@@ -16,9 +16,9 @@ import pydantic
 from pydantic import Field, model_validator
 
 from negrl.errors import InputError, nearest
+from negrl.options import Section
 from negrl.recipe import Recipe, TrainSection, first_error
 from negrl.recipe.read import merged, read_mapping
-from negrl.recipe.section import Section
 
 REFERENCES = ("base", "start", "sft")
 """Points that a bench makes besides its arms."""

@@ -233,7 +233,7 @@ def test_mistakes_are_one_clear_line(fields, expected, model, tmp_path):
 
 def test_a_recipe_without_a_labeler_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="needs step values: set label"):
-        recipe(model, tmp_path, labeler="none")
+        recipe(model, tmp_path, labeler="none", k=None)
 
 
 def test_without_a_labeler_to_ask_it_says_so(model, tmp_path):
