@@ -57,7 +57,7 @@ def test_recipe_parses_without_torch(recipe: str) -> None:
 
 @pytest.mark.parametrize("bench", BENCHES)
 def test_bench_parses_without_torch(bench: str) -> None:
-    assert loaded_by(f"from negrl.bench.efficiency_schema import load_bench; load_bench({bench!r})") == set()
+    assert loaded_by(f"from negrl.bench.sweep.load import load_bench; load_bench({bench!r})") == set()
 
 
 def test_there_are_recipes() -> None:
