@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from negrl.errors import InputError, nearest
+from negrl.options import UnknownName
 
 T = TypeVar("T")
 
@@ -44,18 +45,21 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def get_or_refuse(self, name: Any) -> T:
+    def get_or_refuse(self, name: Any, key: str = "") -> T:
         """The one of that name.
 
+        Args:
+            key: of the section that names it.
+
         Raises:
-            ValueError: there is none; says the nearest, all there are, and which plugins could not be loaded.
+            UnknownName: there is none; says the nearest, all there are, and which plugins could not be loaded.
         """
         found = self._all()
         if isinstance(name, str) and name in found:
             return found[name]
         near = nearest(name, found) if isinstance(name, str) else ""
         failed = f" ({'; '.join(self._failed)})" if self._failed else ""
-        raise ValueError(f"unknown {self.kind} '{name}'{near}; one of {', '.join(sorted(found))}{failed}")
+        raise UnknownName(key, f"unknown {self.kind} '{name}'{near}; one of {', '.join(sorted(found))}{failed}")
 
     def add(self, item: T, origin: str) -> None:
         """Add one from outside the package.

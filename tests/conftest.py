@@ -1,10 +1,13 @@
-"""Shared by all tests: where the data is, one torch thread (two cores, several processes), a SIGINT that arrives."""
+"""Shared by all tests: real data, tokenizers, one torch thread (two cores, many processes), a SIGINT that arrives."""
 
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.data import DATA, read_rows
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,9 +16,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT.parent / "shared" / "data"
-
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -23,3 +23,39 @@ def shared_data() -> Path:
     if not DATA.is_dir():
         pytest.skip("../shared/data is not here (it holds GSM8K and other real data)")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def gsm8k_texts() -> list[str]:
+    rows = read_rows("gsm8k_example_model_solutions.jsonl.gz")
+    writers = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+    return [row[writer]["solution"] for row in rows for writer in writers]
+
+
+@pytest.fixture(scope="session")
+def processbench_texts() -> list[str]:
+    return ["\n\n".join(row["steps"]) for row in read_rows("processbench_gsm8k.jsonl.gz")]
+
+
+# Tokenizers import transformers: no sooner than a test asks for one.
+
+
+@pytest.fixture(scope="session")
+def bpe(gsm8k_texts: list[str]) -> Any:
+    from tests import made_tokenizers
+
+    return made_tokenizers.bpe(gsm8k_texts)
+
+
+@pytest.fixture(scope="session")
+def spm(gsm8k_texts: list[str]) -> Any:
+    from tests import made_tokenizers
+
+    return made_tokenizers.spm(gsm8k_texts)
+
+
+@pytest.fixture(scope="session")
+def chars() -> Any:
+    from tests import made_tokenizers
+
+    return made_tokenizers.chars()

@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from negrl.errors import InputError
-from negrl.policy import build_model, build_tokenizer, check_model, context_length, load_tokenizer, local_model
-from negrl.recipe import BuildSection, PolicySection
+from negrl.policy import (
+    BuildSection,
+    PolicySection,
+    build_model,
+    build_tokenizer,
+    check_model,
+    context_length,
+    load_tokenizer,
+    local_model,
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
 """A wrong recipe is one line that names the key and the nearest right one."""
 
+import json
+import pickle
 from pathlib import Path
 
 import pytest
 
 from negrl.errors import InputError
-from negrl.methods import METHODS, known_fields
-from negrl.recipe import BELIEF_TEXTS, Recipe, VerifySection, load_recipe
+from negrl.methods import METHODS
+from negrl.preflight import preflight
+from negrl.recipe import Recipe, load_recipe
+from negrl.verify.extract import EXTRACTORS
 
 GOOD = """
 name: t
@@ -48,27 +52,61 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         ("policy.model=null", "give either policy.model (a folder or hub id) or policy.build"),
         ("sample.n=0", "sample.n: Input should be greater than or equal to 1, got 0"),
         ("sample.n=many", "sample.n: Input should be a valid integer"),
-        ("problems.source=chian", "problems: Input tag 'chian'"),
-        ("label.value_band=[0.9,0.1]", "label.value_band must be two rising numbers"),
-        ("label.pattern='('", "label.pattern: '(' is no regular expression"),
+        ("problems.source=chian", "problems.source: unknown problem source 'chian' (did you mean 'chain'?)"),
+        ("problems.source=[chain]", "problems.source: unknown problem source '['chain']'; one of chain, gsm8k"),
+        ("problems.source=gsm8k problems.operations=5", "unknown key 'problems.operations'; expected one of source"),
+        ("engine.kind=vlm", "engine.kind: unknown engine 'vlm' (did you mean 'vllm'?); one of transformers, vllm"),
+        ("engine.batchsize=4", "unknown key 'engine.batchsize' (did you mean 'batch_size'?)"),
+        ("engine.batch_size=0", "engine.batch_size: Input should be greater than or equal to 1, got 0"),
+        ("engine.options.max_num_seqs=4", "engine.options: only vllm can read it"),
+        ("engine.kind=vllm engine.batch_size=4", "engine.batch_size: only transformers can read it; leave it out"),
+        ("label.value_band=[0.9,0.1]", "label.value_band: expected two rising numbers"),
+        ("label.split=pattern label.pattern='('", "label.pattern: '(' is not a regular expression"),
         ("policy.model=null policy.build.num_attention_heads=3", "hidden_size 64 must be a multiple of twice"),
         ("train.negative_weight=-1", "negative_weight"),
         ("sample.n", "override 'sample.n': expected key=value"),
-        ("label.labeler=adaptiv", "label.labeler: Input should be 'adaptive'"),
-        ("label.agree=[fixed,consensus]", "agree: 'consensus' can't take part"),
-        ("label.agree=[none,fixed]", "agree: 'none' can't take part"),
-        ("label.agree=[fixed,bisekt]", "agree: 'bisekt' can't take part (did you mean 'bisect'?)"),
-        ("label.agree=[fixed,fixed]", "agree: 'fixed' always agrees with itself"),
-        ("label.agree=[fixed]", "label.agree"),
+        ("label.labeler=adaptiv", "label.labeler: unknown labeler 'adaptiv' (did you mean 'adaptive'?); one"),
+        ("label.labeler=consensus label.agree=[fixed,consensus]", "label.agree: 'consensus' can't take part"),
+        ("label.labeler=consensus label.agree=[none,fixed]", "label.agree: 'none' can't take part"),
+        ("label.labeler=consensus label.agree=[fixed,bisekt]", "'bisekt' can't take part (did you mean 'bisect'?)"),
+        ("label.labeler=consensus label.agree=[fixed,fixed]", "label.agree: 'fixed' always agrees with itself"),
+        ("label.labeler=consensus label.agree=[fixed]", "label.agree"),
+        ("label.agree=[fixed,oracle]", "label.agree: only consensus can read it; leave it out, or set it to null"),
+        ("label.labeler=fixed label.max_rolouts=3", "unknown key 'label.max_rolouts' (did you mean 'max_rollouts'?)"),
+        ("label.labeler=prm", "label.prm: required key is missing"),
+        ("label.split=newlin", "label.split: unknown splitter 'newlin' (did you mean 'newline'?)"),
         ("label.stop=['']", "label.stop.0: String should have at least 1 character"),
-        ("label.labeler=fixed label.k=4 label.best_of=5", "k: 4 rollouts (fixed) can't show the best of 5"),
-        ("label.labeler=consensus label.agree=[bisect,adaptive] label.k=4 label.best_of=5", "4 rollouts (bisect)"),
-        ("label.labeler=oracle label.best_of=5", "best_of: 5 says nothing to oracle"),
+        ("label.labeler=fixed label.k=4 label.best_of=5", "k: 4 rollouts can't show the best of 5"),
+        ("label.labeler=consensus label.agree=[bisect,adaptive] label.k=4 label.best_of=5", "4 rollouts can't show"),
+        ("label.labeler=oracle label.best_of=5", "label.best_of: only adaptive, belief, bisect, first_zero, "),
         ("sample.n=4 label.best_of=5", "sample.n: V_0 from 4 samples can't show label.best_of 5"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_or_value(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in message(tmp_path, GOOD, *override.split(" "))
+
+
+def test_a_missing_source_says_what_there_is(tmp_path: Path) -> None:
+    text = GOOD.replace("source: chain, ", "")
+    assert "problems: required key 'source' is missing; one of chain, gsm8k, jsonl" in message(tmp_path, text)
+
+
+def test_a_dump_is_the_same_recipe(tmp_path: Path) -> None:
+    """With the keys of the source and of the engine that were picked."""
+    recipe = load_recipe(write(tmp_path, GOOD), ["engine.kind=vllm", "engine.options.seed=3", "problems.operations=7"])
+    again = Recipe.model_validate(recipe.model_dump(mode="json"))
+    assert again == recipe and again.model_dump() == recipe.model_dump()
+    assert recipe.model_dump()["problems"]["operations"] == 7
+    assert recipe.model_dump()["engine"]["options"] == {"seed": 3}
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_the_engine_is_in_stages_keys_as_ever(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    drawn = load_recipe(path, ["engine.batch_size=7", "engine.device=cpu"]).engine.key()
+    assert json.dumps(drawn) == '{"kind": "transformers", "options": {}}'
+    drawn = load_recipe(path, ["engine.kind=vllm", "engine.options.max_num_seqs=4", "engine.device=cpu"]).engine.key()
+    assert json.dumps(drawn) == '{"kind": "vllm", "options": {"max_num_seqs": 4}}'
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
@@ -87,15 +125,17 @@ def test_values_need_a_labeler(tmp_path: Path) -> None:
 
 def test_oracle_needs_a_world(tmp_path: Path) -> None:
     text = GOOD.replace("{source: chain, train: 4, evaluate: 4}", "{source: gsm8k}")
-    assert "oracle needs a world" in message(tmp_path, text, "label.labeler=oracle")
+    with pytest.raises(InputError, match="oracle needs a world"):
+        preflight(load_recipe(write(tmp_path, text), ["label.labeler=oracle"]))
 
 
 def test_consensus_with_the_oracle_needs_a_world(tmp_path: Path) -> None:
     text = GOOD.replace("{source: chain, train: 4, evaluate: 4}", "{source: gsm8k}")
     overrides = ["label.labeler=consensus", "label.agree=[oracle,fixed]"]
-    assert "oracle needs a world" in message(tmp_path, text, *overrides)
-    assert load_recipe(write(tmp_path, GOOD), overrides).label.members == ("oracle", "fixed")
-    assert load_recipe(write(tmp_path, text), overrides[1:]).label.members == ("adaptive",)  # named, but not at work
+    with pytest.raises(InputError, match="oracle needs a world"):
+        preflight(load_recipe(write(tmp_path, text), overrides))
+    assert load_recipe(write(tmp_path, GOOD), overrides).label.labelers == ["consensus", "oracle", "fixed"]
+    assert "label.agree" in message(tmp_path, text, *overrides[1:])  # adaptive does not read it
 
 
 def test_belief_reads_the_answer_as_the_verifier_does(tmp_path: Path) -> None:
@@ -107,8 +147,12 @@ def test_belief_reads_the_answer_as_the_verifier_does(tmp_path: Path) -> None:
     assert load_recipe(path, ["label.labeler=belief", "label.belief='= '"]).label.belief == "= "
     both = ["label.labeler=consensus", "label.agree=[arithmetic,belief]"]
     assert load_recipe(path, both).label.belief == "\n#### "
-    every = set(VerifySection.model_fields["extract"].annotation.__args__)
-    assert set(BELIEF_TEXTS) == every
+    for extract in EXTRACTORS:
+        overrides = [f"verify.extract={extract}", "label.labeler=belief"]
+        if EXTRACTORS[extract].before is None:
+            assert "belief can't read an answer" in message(tmp_path, GOOD, *overrides)
+        else:
+            assert load_recipe(path, overrides).label.belief == EXTRACTORS[extract].before
 
 
 def test_arms_stand_on_train(tmp_path: Path) -> None:
@@ -132,7 +176,7 @@ def test_known_fields_are_those_of_trl() -> None:
     for method, config in (("step_advantage", trl.SFTConfig), ("dpo", trl.DPOConfig)):
         real = {f.name for f in dataclasses.fields(config) if f.init}
         own = set(METHODS[method].options.model_fields)
-        assert known_fields(method) - own == real - {"output_dir", "resume_from_checkpoint"}
+        assert METHODS[method].known_fields() - own == real - {"output_dir", "resume_from_checkpoint"}
 
 
 def test_the_schema_forbids_extra_keys_everywhere() -> None:

@@ -45,7 +45,7 @@ def read_csv(path: Path, columns: Sequence[Column]) -> list[dict[str, Any]]:
     Raises:
         InputError: the file is missing or not UTF-8, a column is missing, a cell is not what its column holds.
     """
-    reader = csv.DictReader(text_of(path).splitlines())
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
     heads = list(reader.fieldnames or [])
     if missing := [c.name for c in columns if c.name not in heads]:
         raise InputError(f"{path}: no column {missing[0]!r}{nearest(missing[0], heads)}")
@@ -67,7 +67,7 @@ def text_of(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"{path}: missing; the bench writes it")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
 

@@ -13,12 +13,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from negrl.bench.page import render
 from negrl.bench.stats import CONFIDENCE, interval
-from negrl.errors import InputError, nearest
-from negrl.problems.files import column, read_rows, text_value
+from negrl.errors import InputError
+from negrl.files import column, read_rows, text_value
+from negrl.labelers import LABELERS, open_labeler
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.store import write_atomic
@@ -100,18 +101,18 @@ def main(files: list[Path], labeler: str, out: Path | None) -> None:
 
 
 def _open(name: str) -> tuple[LabelSection, Labeler]:
-    from negrl.labelers import needs_policy, open_labeler
-
-    known = get_args(LabelSection.model_fields["labeler"].annotation)
-    if name not in known:
-        raise InputError(f"--labeler: unknown labeler '{name}'{nearest(name, known)}; one of {', '.join(known)}")
+    try:
+        LABELERS.get_or_refuse(name)
+    except ValueError as error:
+        raise InputError(f"--labeler: {error}") from None
     section = LabelSection.model_validate({"labeler": name})
-    if needs_policy(section):
+    labeler = open_labeler(section)
+    if labeler.needs:
         raise InputError(
             f"--labeler {name}: it lets a policy finish the solutions and checks the answers, but ProcessBench "
             "files have no gold answers; without a policy: arithmetic, none"
         )
-    return section, open_labeler(section)
+    return section, labeler
 
 
 def read(file: Path) -> list[Row]:

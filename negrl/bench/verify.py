@@ -22,12 +22,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from negrl.bench.page import Column, render, to_csv
-from negrl.problems.files import read_rows
-from negrl.recipe import VerifySection
+from negrl.files import read_rows
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
 from negrl.store import write_atomic
 from negrl.verify import Verifier
 from negrl.verify.extract import gold_answer
+from negrl.verify.section import VerifySection
 
 _BLOCK = 500
 """Rows that one side judges before it is the other's turn."""

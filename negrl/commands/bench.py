@@ -1,4 +1,4 @@
-"""`negrl bench`: what things cost, and how good they are."""
+"""`negrl bench`: what things cost and how good they are."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def label_cost(
 def processbench(
     files: Annotated[list[Path], typer.Argument(help="ProcessBench files, plain or .gz.", show_default=False)],
     labeler: Annotated[str, typer.Option(help="Which labeler finds the first wrong step.")],
-    out: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
 ) -> None:
-    """ProcessBench's own metric for a labeler: accuracy on wrong and on right solutions, harmonic mean."""
+    """ProcessBench's own metric for a labeler: the harmonic mean of its accuracy on wrong and on right solutions."""
     from negrl.bench.processbench import main
 
     main(files, labeler, out)
@@ -43,7 +43,7 @@ def verify_speed(
     data: Annotated[Path, typer.Option(help="Folder with the data files.")] = Path("../shared/data"),
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/verify"),
 ) -> None:
-    """Verdicts per second and agreement, side by side with math-verify alone."""
+    """Verdicts per second and agreement, compared with math-verify alone."""
     from negrl.bench.verify import main
 
     main(data, out)
@@ -52,9 +52,9 @@ def verify_speed(
 @bench.command("train-throughput")
 def train_throughput(
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/train-throughput"),
-    quick: Annotated[bool, typer.Option(help="One corner of the grid: a minute or two.")] = False,
+    quick: Annotated[bool, typer.Option(help="Only one corner of the grid: a minute or two.")] = False,
 ) -> None:
-    """Training on token trees, side by side with TRL on the same rows."""
+    """Speed and memory of training on token trees, compared with TRL on the same rows."""
     from negrl.bench.train.throughput import main
 
     main(out, quick)
@@ -67,9 +67,9 @@ def sample_efficiency(
     out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and plots.")] = Path(
         "docs/results/sample-efficiency"
     ),
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost here.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
 ) -> None:
-    """How many times more problems SFT needs for the same error: sizes x seeds x methods."""
+    """How many times as many problems SFT needs for the same error: sizes x seeds x methods."""
     from negrl.bench.sweep.bench import main
     from negrl.bench.sweep.report import write_efficiency
 
@@ -81,9 +81,9 @@ def methods(
     file: Annotated[Path, typer.Argument(help="A bench file.")] = Path("recipes/bench/methods.yaml"),
     overrides: Annotated[list[str] | None, typer.Argument(help="bench.seeds=[0]", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and plots.")] = Path("docs/results/methods"),
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost here.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
 ) -> None:
-    """Every method from the same start policy at equal generated tokens, and over rounds."""
+    """Every method from the same start policy with equal generated tokens, and over rounds."""
     from negrl.bench.sweep.bench import main
     from negrl.bench.sweep.report import write_methods
 

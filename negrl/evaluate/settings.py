@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+import pydantic
+from pydantic import Field, field_validator, model_validator
 
-from negrl.recipe import EngineSection, PolicySection, VerifySection
-from negrl.recipe.section import Section
+from negrl.engines.base import ENGINES
+from negrl.engines.section import EngineSection
+from negrl.options import Section, first_error
+from negrl.policy import PolicySection
+from negrl.verify.section import VerifySection
 
 
 class EvalSettings(Section):
@@ -32,15 +36,22 @@ class EvalSettings(Section):
     """In place of the benchmark's own stop strings."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     revision: str | None = None
-    engine: Literal["transformers", "vllm"] = "transformers"
-    batch_size: int = Field(512, ge=1)
+    engine: str = "transformers"
+    batch_size: int | None = Field(None, ge=1)
+    """Default: the engine's own."""
     device: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    """The engine's own options; of vllm those of vllm.LLM."""
     timeout: float = Field(5.0, gt=0)
     workers: int = Field(1, ge=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     bootstrap: int = Field(2000, ge=100)
     shard_size: int = Field(64, ge=1)
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        return ENGINES.get_or_refuse(engine).name
 
     @model_validator(mode="after")
     def _sensible(self) -> EvalSettings:
@@ -52,6 +63,7 @@ class EvalSettings(Section):
             raise ValueError(f"template must contain {{prompt}}, got {self.template!r}")
         if self.system_prompt is not None and not self.chat_template:
             raise ValueError("system_prompt needs chat_template")
+        self.engine_section()
         return self
 
     def policy(self, model: str) -> PolicySection:
@@ -64,7 +76,19 @@ class EvalSettings(Section):
         )
 
     def engine_section(self) -> EngineSection:
-        return EngineSection(kind=self.engine, batch_size=self.batch_size, device=self.device, options=self.options)
+        """The section that a recipe would have.
+
+        Raises:
+            ValueError: the engine does not have one of the options.
+        """
+        has = ENGINES[self.engine].options.model_fields
+        given: dict[str, Any] = {"options": self.options} if "options" in has else dict(self.options)
+        if self.batch_size is not None:
+            given["batch_size"] = self.batch_size
+        try:
+            return EngineSection.model_validate({**given, "kind": self.engine, "device": self.device})
+        except pydantic.ValidationError as error:
+            raise ValueError(f"engine {self.engine}: {first_error(error)}") from None
 
     def verify(self, extract: str) -> VerifySection:
         """`extract` is the benchmark's; the settings' own comes first."""

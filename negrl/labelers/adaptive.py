@@ -14,17 +14,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from negrl.labelers.base import Ask, Outcome, Task
+from negrl.labelers.base import Ask, BeliefOptions, LabelerSpec, Need, Outcome, Task
 from negrl.labelers.posterior import Floats, PathPosterior, Paths
 from negrl.records import CORRECT
 from negrl.steps.values import Difference, Estimate, verdict_value
-
-if TYPE_CHECKING:
-    from negrl.recipe import LabelSection
 
 _BATCH, _BATCH_SHARE = 2, 4  # rollouts per ask, and at least 1 for so many that the trace has asked for
 _SURE = 0.95  # a step is settled when one side of the dead zone has this chance ...
@@ -32,15 +30,26 @@ _CLOSE = 0.1  # ... and, outside, the advantage is known to this standard deviat
 _FIRST_LESSONS = 3  # EM iterations before the first ask
 
 
+class AdaptiveOptions(BeliefOptions):
+    max_rollouts: int = Field(16, ge=1)
+    """Of one trace at most."""
+    step_chances: bool = True
+    """Read from the sampler's logprobs how likely each step was. False: do without, as for imported traces."""
+    budget_tokens: int | None = Field(None, ge=0)
+    """Rollout tokens for all traces of a round together: none are asked for beyond that. Default: no limit."""
+
+
 class AdaptiveLabeler:
     name = "adaptive"
 
-    def __init__(self, section: LabelSection):
-        self.section = section
-        self.reads = frozenset({"branches"} if section.belief is None else {"branches", "beliefs"})
+    def __init__(self, settings: Any):
+        """`settings`: `AdaptiveOptions`, `confidence` and `dead_zone` as attributes."""
+        self.settings = settings
+        needs: set[Need] = {"rollouts", "branches"}
+        self.needs: frozenset[Need] = frozenset(needs if settings.belief is None else {*needs, "beliefs"})
 
     def start(self, tasks: Sequence[Task]) -> None:
-        known = self.section.step_chances
+        known = self.settings.step_chances
         self._tasks = list(tasks) if known else [replace(t, step_logps=None) for t in tasks]
         self._merge()
         self._spent_tokens, self._rounds, self._learned_at = 0, 0, 0
@@ -50,7 +59,7 @@ class AdaptiveLabeler:
             for branch in task.samples:
                 left = branch.left if task.step_logps else -1  # without p only "from the prompt" is known
                 self._posterior.add(path, left, branch.n, branch.successes)
-        if self.section.belief is not None:
+        if self.settings.belief is not None:
             self._posterior.hints = self._hints()
         self._posterior.learn(_FIRST_LESSONS)
         self._open = np.arange(len(self._first))
@@ -84,7 +93,7 @@ class AdaptiveLabeler:
         self._weight = np.bincount(self._path, minlength=n).astype(np.float32)
         self._steps = np.array([len(tasks[t].steps) for t in self._first], np.int64)
         right = np.array([tasks[t].verdict == CORRECT for t in self._first], bool)
-        self._posterior = PathPosterior(p, self._steps, right, self._weight, self.section.best_of)
+        self._posterior = PathPosterior(p, self._steps, right, self._weight, self.settings.best_of)
         self._asked = np.zeros(n, np.int64)
         self._direct: dict[tuple[int, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
         self._exhausted = np.zeros((n, m), bool)
@@ -95,7 +104,7 @@ class AdaptiveLabeler:
         verdicts' log loss by which they beat V_0, which is known already, is news."""
         from negrl.labelers.belief import BeliefLabeler
 
-        belief = BeliefLabeler(self.section.confidence)
+        belief = BeliefLabeler(self.settings.confidence)
         belief.start(self._tasks)
         hints = np.zeros((len(self._first), self._prefix.shape[1] + 1, 2), np.float32)
         worth, loss, loss_of_v0 = 1 / max(belief.rho, 0.01) - 1, 0.0, 0.0
@@ -112,7 +121,7 @@ class AdaptiveLabeler:
         return hints * (1 - loss / loss_of_v0) if loss < loss_of_v0 else None
 
     def ask(self) -> list[Ask]:
-        limit, budget = self.section.max_rollouts, self.section.budget_tokens
+        limit, budget = self.settings.max_rollouts, self.settings.budget_tokens
         self._open = self._open[self._asked[self._open] < limit]
         if not len(self._open) or (budget is not None and self._spent_tokens >= budget):
             return []
@@ -120,8 +129,8 @@ class AdaptiveLabeler:
             self._learned_at = max(1, self._rounds)
             self._posterior.learn()
         self._rounds += 1
-        section = self.section
-        known = self._posterior.paths(self._open, section.confidence, section.dead_zone, covariance=True)
+        settings = self.settings
+        known = self._posterior.paths(self._open, settings.confidence, settings.dead_zone, covariance=True)
         unsettled = self._unsettled(known)
         going = np.asarray(unsettled.any(1))
         self._open, unsettled = self._open[going], unsettled[going]
@@ -192,7 +201,7 @@ class AdaptiveLabeler:
         if self._known is None:
             self._posterior.learn()
             every = np.arange(len(self._first))
-            self._known = self._posterior.paths(every, self.section.confidence, self.section.dead_zone)
+            self._known = self._posterior.paths(every, self.settings.confidence, self.settings.dead_zone)
         return self._known
 
     def values(self, trace: int) -> list[Estimate | None]:
@@ -214,3 +223,9 @@ class AdaptiveLabeler:
         known, path = self._all(), self._path[trace]
         columns = (known.advantage, known.advantage_low, known.advantage_high)
         return [Difference(*(float(c[path, i]) for c in columns)) for i in range(len(self._tasks[trace].steps))]
+
+
+# What it learns, and what it spends on one shard, depends on what is in the shard.
+LABELER = LabelerSpec(
+    "adaptive", lambda opening: AdaptiveLabeler(opening.settings), AdaptiveOptions, reads=("dead_zone", "shard_size")
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negrl.labelers.base import Ask, Outcome, Task
+from negrl.labelers.base import NOTHING, Ask, LabelerSpec, Outcome, Task
 from negrl.steps.equations import first_false
 from negrl.steps.values import Difference, Estimate, exact
 
@@ -23,7 +23,7 @@ class ArithmeticLabeler:
     """
 
     name = "arithmetic"
-    reads: frozenset[str] = frozenset()
+    needs = NOTHING
 
     def start(self, tasks: Sequence[Task]) -> None:
         self._false = [[first_false(step.text) is not None for step in task.steps] for task in tasks]
@@ -40,3 +40,6 @@ class ArithmeticLabeler:
 
     def advantages(self, trace: int) -> list[Difference | None]:
         return [_FALSE if false else None for false in self._false[trace]]
+
+
+LABELER = LabelerSpec("arithmetic", lambda opening: ArithmeticLabeler())

@@ -1,16 +1,19 @@
-"""Labelers ask and tell: which prefixes should be continued, and what came of it.
+"""What a labeler is, and what it declares.
 
-A labeler is pure logic and knows no engine. The driver hands it all traces at once (`start`), then
+A labeler is pure logic and knows no engine. The driver (negrl/labeling) hands it all traces at once (`start`), then
 takes its asks and tells it the outcomes, round after round, until it asks for nothing more. So every
 labeler batches over thousands of traces, and each is tested without a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
+from pydantic import Field
+
+from negrl.options import Options
 from negrl.records import Problem
 from negrl.steps.split import Span
 from negrl.steps.values import Difference, Estimate, difference, estimate, verdict_value, with_best_of
@@ -72,10 +75,21 @@ class Outcome:
     branches: tuple[Branch, ...] = ()
 
 
+Need = Literal["rollouts", "branches", "beliefs", "rewards", "world"]
+"""What a labeler can ask of its surroundings.
+
+`rollouts`: continuations of prefixes (`ask`). `branches`: where the problem's other traces, and the rollouts, leave a
+trace. `beliefs`: log p(gold answer | prefix), after the text of the option `belief`. `rewards`: log p(right | prefix)
+of the process reward model that the option `prm` names. `world`: the problem source's oracle. The policy is loaded
+into an engine for rollouts and beliefs only.
+"""
+NOTHING: frozenset[Need] = frozenset()
+
+
 class Labeler(Protocol):
     name: str
-    reads: frozenset[str]
-    """What it wants in its tasks and outcomes beyond the counts: "branches", "beliefs"."""
+    needs: frozenset[Need]
+    """What it wants in its tasks and outcomes; may depend on its options."""
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Forget everything and begin with these traces. Called once, before the first `ask`."""
@@ -107,7 +121,7 @@ class CountingLabeler:
     right, by the unbiased estimator; fewer counts than K give none.
     """
 
-    reads: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset({"rollouts"})
 
     def __init__(self, confidence: float, best_of: int = 1):
         self.confidence, self.best_of = confidence, best_of
@@ -143,3 +157,66 @@ def plain_differences(values: Sequence[Estimate | None], v0: Estimate | None) ->
     """A_i = V_i - V_(i-1), with V_0 before the first; None where either side is missing."""
     before: list[Estimate | None] = [v0, *values[:-1]]
     return [difference(v, b) if v and b else None for v, b in zip(values, before, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a labeler is made from.
+
+    `settings`: the keys of the `label` section that the labeler declares (its options, its `reads`, and
+    `confidence`), as attributes; reading any other is an error, since its value would not be in the stage's key.
+    `value`: the world's oracle, None where the problems have none. `part(name, **changes)`: opens another labeler, for
+    one that combines several, with some settings changed.
+    """
+
+    settings: Any
+    value: Callable[[Problem, str], float] | None
+    part: Callable[..., Labeler]
+
+
+def _no_parts(data: Mapping[str, Any]) -> Iterable[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelerSpec:
+    """A labeler as its module declares it; `LABELER` by custom.
+
+    Args:
+        name: what `label.labeler` says.
+        open: makes the labeler. It must load no model: it is called by preflight, too.
+        options: keys of the `label` section that are there with this labeler only. All are in the stage's key,
+            unless declared with `unkeyed`. An option `budget_tokens` (of a round) is shared out among the shards.
+        reads: the common keys of the `label` section, beside `confidence`, that its values depend on.
+        parts: for a labeler that combines others: their names, by the section's keys as given. Their options and
+            `reads` come on top.
+        whole_round: it learns from all traces of a round at once, not shard by shard.
+        makes_values: False: it puts no value on any step.
+    """
+
+    name: str
+    open: Callable[[Opening], Labeler]
+    options: type[Options] = Options
+    reads: tuple[str, ...] = ()
+    parts: Callable[[Mapping[str, Any]], Iterable[str]] = _no_parts
+    whole_round: bool = False
+    makes_values: bool = True
+
+
+class BestOfOptions(Options):
+    best_of: int = Field(1, ge=1)
+    """Values are the chance that the best of this many tries is right (Setlur et al. 2024: 5). 1: of one try. Fewer
+    counts than this give no value, so k (and sample.n, for V_0) must not be smaller."""
+
+
+class LookOptions(BestOfOptions):
+    """Of the labelers that draw k rollouts wherever they look."""
+
+    k: int = Field(8, ge=1)
+    """Rollouts after every step that is looked at."""
+
+
+class BeliefOptions(BestOfOptions):
+    belief: str | None = None
+    """Text between a prefix and the gold answer whose log p tells the policy's belief in it, e.g. "\\n#### ". Default:
+    by `verify.extract` for labeler belief; none for adaptive, whose prior it would be."""

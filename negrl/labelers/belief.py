@@ -20,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrl.intervals import z_score
-from negrl.labelers.base import Ask, Branch, Outcome, Task, plain_differences
+from negrl.labelers.base import (
+    Ask,
+    BeliefOptions,
+    Branch,
+    LabelerSpec,
+    Need,
+    Opening,
+    Outcome,
+    Task,
+    plain_differences,
+)
 from negrl.records import CORRECT, stable_seed
 from negrl.steps.values import Difference, Estimate, verdict_value, with_best_of
 
@@ -42,7 +52,7 @@ class BeliefLabeler:
     """
 
     name = "belief"
-    reads: frozenset[str] = frozenset({"beliefs", "branches"})
+    needs: frozenset[Need] = frozenset({"beliefs", "branches"})
 
     def __init__(self, confidence: float, best_of: int = 1):
         self.confidence, self.best_of = confidence, best_of
@@ -163,3 +173,11 @@ def _logit(counts: Floats) -> Floats:
 
 def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+
+
+def _open(opening: Opening) -> BeliefLabeler:
+    return BeliefLabeler(opening.settings.confidence, opening.settings.best_of)
+
+
+# Calibrated on what it sees and cheap to redo, so better on all traces at once.
+LABELER = LabelerSpec("belief", _open, BeliefOptions, whole_round=True)

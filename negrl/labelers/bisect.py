@@ -7,6 +7,7 @@ in between, another step may be found.
 
 from __future__ import annotations
 
+from negrl.labelers.base import LabelerSpec, LookOptions
 from negrl.labelers.search import SearchLabeler
 
 
@@ -27,3 +28,6 @@ class BisectLabeler(SearchLabeler):
             else:  # longer prefixes leave even less room: what can still be found lies to the left
                 dead, known = middle, look == "dead"
         return None, dead if known else None
+
+
+LABELER = LabelerSpec("bisect", BisectLabeler.open, LookOptions)

@@ -7,15 +7,34 @@ nothing either way). +?, -?, +0, -0, +- and ?? become unlabelled: one labeler's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from negrl.labelers.base import Ask, Labeler, Outcome, Task
+from pydantic import field_validator
+
+from negrl.errors import InputError, nearest
+from negrl.labelers.base import Ask, Labeler, LabelerSpec, Opening, Outcome, Task
+from negrl.options import Options
 from negrl.steps.credit import counts
 from negrl.steps.values import Difference, Estimate
 
-if TYPE_CHECKING:
-    from negrl.recipe import LabelSection
+
+class ConsensusOptions(Options):
+    agree: tuple[str, str] = ("adaptive", "arithmetic")
+    """The two labelers: the first one's advantages stand where the two agree."""
+
+    @field_validator("agree")
+    @classmethod
+    def _two(cls, agree: tuple[str, str]) -> tuple[str, str]:
+        from negrl.labelers import LABELERS  # the package, whose registry this module is part of
+
+        known = [name for name, spec in LABELERS.items() if spec.makes_values and name != "consensus"]
+        for name in agree:
+            if name not in known:
+                raise ValueError(f"'{name}' can't take part{nearest(name, known)}; two of {', '.join(known)}")
+        if agree[0] == agree[1]:
+            raise ValueError(f"'{agree[0]}' always agrees with itself; name two different labelers")
+        return agree
 
 
 class ConsensusLabeler:
@@ -25,9 +44,10 @@ class ConsensusLabeler:
 
     name = "consensus"
 
-    def __init__(self, first: Labeler, second: Labeler, section: LabelSection):
-        self.first, self.second, self.section = first, second, section
-        self.reads = first.reads | second.reads
+    def __init__(self, first: Labeler, second: Labeler, settings: Any):
+        """`settings`: `dead_zone` and `require_significance` as attributes."""
+        self.first, self.second, self.settings = first, second, settings
+        self.needs = first.needs | second.needs
 
     def start(self, tasks: Sequence[Task]) -> None:
         self._asking: list[Labeler] = []
@@ -60,6 +80,25 @@ class ConsensusLabeler:
         return len(signs) == 1 and (signs == {0} or (one is not None and other is not None))
 
     def _sign(self, advantage: Difference) -> int:
-        if not counts(advantage, self.section):
+        if not counts(advantage, self.settings):
             return 0
         return 1 if advantage.value > 0 else -1
+
+
+def _open(opening: Opening) -> ConsensusLabeler:
+    names = opening.settings.agree
+    # Two that are to agree must not have it from each other: beside belief, adaptive goes without beliefs.
+    changes = {name: {"belief": None} if name == "adaptive" and "belief" in names else {} for name in names}
+    first, second = (opening.part(name, **changes[name]) for name in names)
+    labeler = ConsensusLabeler(first, second, opening.settings)
+    if {"rewards", "beliefs"} <= labeler.needs:
+        raise InputError("label.agree: prm and beliefs can't be read together")
+    return labeler
+
+
+def _parts(data: Mapping[str, Any]) -> Sequence[str]:
+    given = data.get("agree", ConsensusOptions.model_fields["agree"].default)
+    return given if isinstance(given, list | tuple) else ()
+
+
+LABELER = LabelerSpec("consensus", _open, ConsensusOptions, reads=("dead_zone", "require_significance"), parts=_parts)

@@ -3,6 +3,7 @@ on, until after one of them none comes out right. That is the step; when there i
 
 from __future__ import annotations
 
+from negrl.labelers.base import LabelerSpec, LookOptions
 from negrl.labelers.search import SearchLabeler
 
 
@@ -18,3 +19,6 @@ class FirstZeroLabeler(SearchLabeler):
             if look != "alive":
                 return None, step if look == "dead" else None
         return None, last
+
+
+LABELER = LabelerSpec("first_zero", FirstZeroLabeler.open, LookOptions)

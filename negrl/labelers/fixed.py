@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negrl.labelers.base import Ask, CountingLabeler, Task
+from negrl.labelers.base import Ask, CountingLabeler, LabelerSpec, LookOptions, Opening, Task
 
 
 class FixedLabeler(CountingLabeler):
@@ -27,3 +27,11 @@ class FixedLabeler(CountingLabeler):
             return []
         self._asked = True
         return [Ask(t, i, self.k) for t, task in enumerate(self.tasks) for i in range(len(task.steps) - 1)]
+
+
+def _open(opening: Opening) -> FixedLabeler:
+    settings = opening.settings
+    return FixedLabeler(settings.k, settings.confidence, settings.best_of)
+
+
+LABELER = LabelerSpec("fixed", _open, LookOptions)

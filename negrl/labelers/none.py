@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negrl.labelers.base import Ask, Outcome, Task
+from negrl.labelers.base import NOTHING, Ask, LabelerSpec, Outcome, Task
 from negrl.steps.values import Difference, Estimate
 
 
@@ -12,7 +12,7 @@ class NoLabeler:
     """Asks nothing, knows nothing."""
 
     name = "none"
-    reads: frozenset[str] = frozenset()
+    needs = NOTHING
 
     def start(self, tasks: Sequence[Task]) -> None:
         self._tasks = list(tasks)
@@ -28,3 +28,6 @@ class NoLabeler:
 
     def advantages(self, trace: int) -> list[Difference | None]:
         return [None] * len(self._tasks[trace].steps)
+
+
+LABELER = LabelerSpec("none", lambda opening: NoLabeler(), makes_values=False)

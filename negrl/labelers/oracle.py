@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from negrl.labelers.base import Ask, Outcome, Task, plain_differences
+from negrl.errors import InputError
+from negrl.labelers.base import Ask, LabelerSpec, Need, Opening, Outcome, Task, plain_differences
 from negrl.records import Problem
 from negrl.steps.values import Difference, Estimate, exact, verdict_value
 
 
 class OracleLabeler:
     name = "oracle"
-    reads: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset({"world"})
 
     def __init__(self, value: Callable[[Problem, str], float]):
         """`value(problem, text of the first steps)`: see `negrl.problems.base.World.value`."""
@@ -44,3 +45,12 @@ class OracleLabeler:
 
     def advantages(self, trace: int) -> list[Difference | None]:
         return plain_differences(self._values[trace], self._tasks[trace].v0)
+
+
+def _open(opening: Opening) -> OracleLabeler:
+    if opening.value is None:
+        raise InputError("label.labeler: oracle needs a world with a step checker (problems.source: chain, ...)")
+    return OracleLabeler(opening.value)
+
+
+LABELER = LabelerSpec("oracle", _open)

@@ -12,14 +12,30 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError
-from negrl.labelers.base import Ask, Outcome, Task, plain_differences
+from negrl.labelers.base import (
+    Ask,
+    BestOfOptions,
+    LabelerSpec,
+    Need,
+    Opening,
+    Outcome,
+    Task,
+    plain_differences,
+)
+from negrl.options import unkeyed
 from negrl.steps.values import Difference, Estimate, exact, verdict_value, with_best_of
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 _TOKENS_AT_ONCE = 1 << 14
 _LEAST_LOG = -50.0
+
+
+class PrmOptions(BestOfOptions):
+    prm: str = unkeyed(...)
+    """Folder of a process reward model: what a training with method process_reward leaves in `model`. (What is in the
+    folder is in the stage's key, not where it is.)"""
 
 
 class PrmLabeler:
@@ -28,7 +44,7 @@ class PrmLabeler:
     the interval is that number, and only the dead zone keeps small advantages out."""
 
     name = "prm"
-    reads: frozenset[str] = frozenset({"rewards"})
+    needs: frozenset[Need] = frozenset({"rewards"})
 
     def __init__(self, confidence: float, best_of: int = 1):
         self.confidence, self.best_of = confidence, best_of
@@ -167,3 +183,10 @@ def _check(sequences: Sequence[tuple[list[int], list[int]]], config: Any) -> Non
             )
         if places and not 1 <= min(places) <= max(places) <= len(ids):
             raise InputError(f"sequence {i}: places must be in 1 to {len(ids)}")
+
+
+def _open(opening: Opening) -> PrmLabeler:
+    return PrmLabeler(opening.settings.confidence, opening.settings.best_of)
+
+
+LABELER = LabelerSpec("prm", _open, PrmOptions)

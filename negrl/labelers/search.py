@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
-from negrl.labelers.base import Ask, CountingLabeler, Outcome, Task
+from negrl.labelers.base import Ask, CountingLabeler, Opening, Outcome, Task
 from negrl.records import INCORRECT
 from negrl.steps.values import Difference, Estimate
 
@@ -25,6 +26,11 @@ class SearchLabeler(CountingLabeler, ABC):
         self.k = k
         self._blind: set[tuple[int, int]] = set()
         """Looks that gave nothing: no room for a rollout, or none that could be judged."""
+
+    @classmethod
+    def open(cls, opening: Opening) -> Self:
+        settings = opening.settings
+        return cls(settings.k, settings.confidence, settings.best_of)
 
     def start(self, tasks: Sequence[Task]) -> None:
         super().start(tasks)

@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from negrl.engines.base import Engine
 from negrl.labelers.base import Branch, Labeler, Task
 from negrl.labeling.prefixes import Path, Prefix, merge_prefixes, other_samples
-from negrl.labeling.rollouts import RolloutStream, Verify
+from negrl.labeling.rollouts import DrawnAs, RolloutStream, Tools
+from negrl.labeling.section import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem, Rollout, Step, Trace
 from negrl.steps.credit import in_band, label_steps
 from negrl.steps.split import Span, split_steps
 from negrl.steps.values import Difference, Estimate, prompt_values
+from negrl.verify.extract import gold_answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from negrl.recipe import LabelSection, SampleSection
 
 _SCORE_AT_ONCE = 4096  # prefixes in one call of the engine: bounds the memory of their token lists
 _NAN = math.nan
@@ -79,18 +78,12 @@ def _settled_heap() -> Iterator[None]:
 
 @_settled_heap()
 def label_traces(
-    problems_by_id: Mapping[str, Problem],
+    problems: Mapping[str, Problem],
     traces: Sequence[Trace],
-    tokenizer: PreTrainedTokenizerBase,
     section: LabelSection,
     labeler: Labeler,
-    engine: Engine | None,
-    verify: Verify,
-    sample: SampleSection,
-    on_tokens: Callable[[int], None] | None = None,
+    tools: Tools,
     v0: Mapping[str, Estimate] | None = None,
-    context: int | None = None,
-    rewards: Callable[[Sequence[tuple[list[int], list[int]]]], list[list[float]]] | None = None,
 ) -> LabelResult:
     """Put values, advantages and labels on the steps of `traces`.
 
@@ -102,19 +95,20 @@ def label_traces(
     be: cut before the first of `sample.stop`.
 
     Args:
+        problems: by id.
         traces: of one policy, verified.
-        engine: may be None for a labeler that asks nothing and reads no beliefs.
+        labeler: the one that `section` opens.
+        tools: the engine may be None for a labeler that needs neither rollouts nor beliefs.
         v0: V_0 by problem. Default: from `traces`. Give it when they are only a shard, in which a
             problem's other traces may be missing.
-        context: tokens that prompt and response may have together in the model. Default: no limit.
-        rewards: `prm.scores` of the recipe's process reward model, for a labeler that reads rewards.
 
     Raises:
-        ValueError: the labeler needs an engine and there is none.
+        ValueError: the labeler needs something that `tools` does not have, or asks for something that it does not
+            declare in `needs`.
     """
     v0 = prompt_values(traces, section.confidence) if v0 is None else v0
     responses = [tuple(t.token_ids) for t in traces]
-    split = {ids: split_steps(list(ids), tokenizer, section) for ids in dict.fromkeys(responses)}
+    split = {ids: split_steps(list(ids), tools.tokenizer, section) for ids in dict.fromkeys(responses)}
     spans = [split[ids] for ids in responses]
     decided = [i for i, t in enumerate(traces) if t.verdict in (CORRECT, INCORRECT) and spans[i]]
     inside = {problem for problem, value in v0.items() if in_band(value.value, section)}
@@ -122,36 +116,34 @@ def label_traces(
     prefixes = merge_prefixes([(traces[i], spans[i]) for i in chosen])
     paths: list[Path] | None = None
     samples: list[tuple[Branch, ...]] = [()] * len(chosen)
-    if "branches" in labeler.reads:
+    if "branches" in labeler.needs:
         paths = [Path(traces[i].token_ids, [s.end for s in spans[i]]) for i in chosen]
         samples = other_samples(traces, dict(zip(chosen, paths, strict=True)), v0)
     beliefs: list[list[float] | None] = [None] * len(chosen)
     scored_tokens = 0
-    if "beliefs" in labeler.reads and chosen:
-        if engine is None:
-            raise ValueError("this labeler reads beliefs: it needs an engine")
-        text = section.belief or ""
-        beliefs, scored_tokens = _beliefs(problems_by_id, prefixes, tokenizer, text, engine, context)
-
-    if "rewards" in labeler.reads and chosen:
-        if rewards is None:
-            raise ValueError("this labeler reads rewards: it needs a process reward model")
+    if "beliefs" in labeler.needs and chosen:
+        beliefs, scored_tokens = _beliefs(problems, prefixes, getattr(section, "belief", None) or "", tools)
+    if "rewards" in labeler.needs and chosen:
+        if tools.rewards is None:
+            raise ValueError(f"labeler {labeler.name} reads rewards: it needs a process reward model")
         rows = [(traces[i].prompt_token_ids, traces[i].token_ids, spans[i]) for i in chosen]
         places = [(p + r, [len(p), *(len(p) + s.end for s in own)]) for p, r, own in rows]
-        beliefs, scored_tokens = list(rewards(places)), sum(len(ids) for ids, _ in places)
+        beliefs, scored_tokens = list(tools.rewards(places)), sum(len(ids) for ids, _ in places)
 
     labeler.start(
         [
             Task(
-                problems_by_id[traces[i].problem_id], str(traces[i].verdict), v0[traces[i].problem_id], spans[i],
-                _step_logps(traces[i], spans[i], sample), others, belief,
+                problems[traces[i].problem_id], str(traces[i].verdict), v0[traces[i].problem_id], spans[i],
+                _step_logps(traces[i], spans[i], tools.sample), others, belief,
             )
             for i, others, belief in zip(chosen, samples, beliefs, strict=True)
         ]
     )  # fmt: skip
-    stream = RolloutStream(problems_by_id, tokenizer, section, engine, verify, sample, on_tokens, context, paths)
+    stream = RolloutStream(problems, section, tools, paths)
     asked = 0
     while asks := labeler.ask():
+        if "rollouts" not in labeler.needs:
+            raise ValueError(f"labeler {labeler.name} asks for rollouts but does not declare that it needs them")
         asked += sum(a.count for a in asks)
         labeler.tell(stream.answer(asks, prefixes))
 
@@ -173,7 +165,7 @@ def label_traces(
     return LabelResult(steps, stream.rollouts, counts)
 
 
-def _step_logps(trace: Trace, spans: list[Span], sample: SampleSection) -> list[float] | None:
+def _step_logps(trace: Trace, spans: list[Span], sample: DrawnAs) -> list[float] | None:
     drawn = trace.sampling
     alike = (drawn.temperature, drawn.top_p, drawn.top_k) == (sample.temperature, sample.top_p, sample.top_k)
     if trace.logprobs is None or not alike:
@@ -182,12 +174,7 @@ def _step_logps(trace: Trace, spans: list[Span], sample: SampleSection) -> list[
 
 
 def _beliefs(
-    problems: Mapping[str, Problem],
-    prefixes: list[list[Prefix]],
-    tokenizer: PreTrainedTokenizerBase,
-    text: str,
-    engine: Engine,
-    context: int | None,
+    problems: Mapping[str, Problem], prefixes: list[list[Prefix]], text: str, tools: Tools
 ) -> tuple[list[list[float] | None], int]:
     """log p(gold answer | prefix + text) of each task's prefixes, and the tokens that were read for it.
 
@@ -195,8 +182,9 @@ def _beliefs(
     prefix. EOS and other special tokens at a response's end are taken off: nothing is written after those.
     None for a task of which a prefix leaves no room in the context.
     """
-    from negrl.verify.extract import gold_answer
-
+    engine, tokenizer, context = tools.engine, tools.tokenizer, tools.context
+    if engine is None:
+        raise ValueError("this labeler reads beliefs: it needs an engine")
     special = set(tokenizer.all_special_ids)
     between = _encode(tokenizer, text)
     golds = {p: _encode(tokenizer, gold_answer(problems[p].gold)) for p in {m[0].trace.problem_id for m in prefixes}}

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from negrl.engines.base import Completion, Engine, Request
 from negrl.labelers.base import Ask, Branch, Outcome
 from negrl.labeling.prefixes import Path, Prefix, branches
+from negrl.labeling.section import LabelSection
 from negrl.records import CORRECT, Problem, Rollout, Verdict, stable_id, stable_seed
 from negrl.steps.values import VERIFIER_FAILED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from negrl.recipe import LabelSection, SampleSection
 
 Verify = Callable[[str, str, str], Verdict]
 """(response text, gold answer, finish reason) -> verdict."""
@@ -30,32 +30,50 @@ _Judged = tuple[list[tuple[list[int], bool]], int]
 """(tokens of a rollout, did it come out right?) of each rollout that could be judged, and the tokens of all."""
 
 
+class DrawnAs(Protocol):
+    """How traces and rollouts are sampled; the recipe's `sample` section is one."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+    stop: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What it takes to label the traces of one policy.
+
+    `tokenizer`, `engine`: the policy's. `verify`: judges a rollout's text. `sample`: how the policy's traces were
+    drawn, and so its rollouts. `context`: tokens that prompt and response may have together in the model; None: no
+    limit. `rewards`: `prm.scores` of a process reward model. `on_tokens(k)`: called with the number of new tokens.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    verify: Verify
+    sample: DrawnAs
+    engine: Engine | None = None
+    context: int | None = None
+    rewards: Callable[[Sequence[tuple[list[int], list[int]]]], list[list[float]]] | None = None
+    on_tokens: Callable[[int], None] | None = None
+
+
 class RolloutStream:
     """The rollouts of one call of `label_traces`."""
 
     def __init__(
-        self,
-        problems: Mapping[str, Problem],
-        tokenizer: PreTrainedTokenizerBase,
-        section: LabelSection,
-        engine: Engine | None,
-        verify: Verify,
-        sample: SampleSection,
-        on_tokens: Callable[[int], None] | None,
-        context: int | None,
-        paths: Sequence[Path] | None,
+        self, problems: Mapping[str, Problem], section: LabelSection, tools: Tools, paths: Sequence[Path] | None
     ):
         """`paths`: the tasks' traces, for a labeler that reads branches."""
-        self.problems, self.section, self.sample = problems, section, sample
-        self.engine, self.verify, self.on_tokens, self.context = engine, verify, on_tokens, context
+        self.problems, self.section, self.tools, self.sample = problems, section, tools, tools.sample
         self.paths = paths
-        self.stop = tuple(dict.fromkeys([*sample.stop, *section.stop]))
+        self.stop = tuple(dict.fromkeys([*self.sample.stop, *section.stop]))
         self.rollouts: list[Rollout] = []
         self.generated_tokens = 0
         self.paid_for = 0
         """Rollouts that were drawn, or would have been had there been room."""
         self.no_room: set[Prefix] = set()
-        self._decode = decoder(tokenizer)
+        self._decode = decoder(tools.tokenizer)
 
     def answer(self, asks: Sequence[Ask], prefixes: list[list[Prefix]]) -> list[Outcome]:
         """What came of `asks`, for every trace that shares their prefixes.
@@ -72,9 +90,9 @@ class RolloutStream:
         self.no_room.update(wanted.keys() - set(drawable))
         drawn: list[list[Completion]] = []
         if drawable:
-            if self.engine is None:
+            if self.tools.engine is None:
                 raise ValueError("this labeler asks for rollouts: it needs an engine")
-            drawn = self.engine.generate([self._request(p, wanted[p]) for p in drawable], self.on_tokens)
+            drawn = self.tools.engine.generate([self._request(p, wanted[p]) for p in drawable], self.tools.on_tokens)
         judged = {p: self._judge(p, completions) for p, completions in zip(drawable, drawn, strict=True)}
         return [o for prefix in wanted for o in self._outcomes(prefix, *judged.get(prefix, ([], 0)))]
 
@@ -89,9 +107,9 @@ class RolloutStream:
 
     def _room(self, prefix: Prefix) -> int:
         room = self.section.max_tokens or self.sample.max_tokens - prefix.end
-        if self.context is None:
+        if self.tools.context is None:
             return room
-        return min(room, self.context - len(prefix.trace.prompt_token_ids) - prefix.end)
+        return min(room, self.tools.context - len(prefix.trace.prompt_token_ids) - prefix.end)
 
     def _request(self, prefix: Prefix, count: int) -> Request:
         seed_parts: list[object] = [self.section.seed, prefix.trace.problem_id, prefix.key]
@@ -124,7 +142,7 @@ class RolloutStream:
                 text, ended = self._decode([*head, *ids]), completion.finish_reason
                 if self.stop and (cut := cut_at(text, begin, self.sample.stop, self.section.stop)) is not None:
                     text, ended = text[:cut], "stop"
-                verdict = known[tuple(ids)] = self.verify(text, gold, ended)
+                verdict = known[tuple(ids)] = self.tools.verify(text, gold, ended)
             if verdict.reason not in VERIFIER_FAILED:
                 judged.append((ids, verdict.value == CORRECT))
             self.rollouts.append(

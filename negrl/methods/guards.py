@@ -1,15 +1,14 @@
-"""The recipe's `train.guards`: what is put aside, how often to look, when to stop. docs/losses.md says how
+"""The recipe's `train.guards`: what is put aside, how often to look, when to stop. docs/guards.md says how
 the thresholds were measured."""
 
 from typing import Literal
 
-import pydantic
 from pydantic import Field
 
+from negrl.options import Section
 
-class GuardOptions(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+class GuardOptions(Section):
     enabled: bool = True
     on_trip: Literal["stop", "keep", "warn"] = "stop"
     """stop: the best weights are saved and the run ends with exit code 3. keep: the run goes on with them. warn:

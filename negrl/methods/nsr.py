@@ -4,7 +4,7 @@ holds on to what is right, and without the taper nothing stops the fall: few ste
 
 from pydantic import Field
 
-from negrl.methods import Method
+from negrl.methods.spec import Method, in_training
 from negrl.methods.step_advantage import StepAdvantageOptions
 
 
@@ -16,7 +16,7 @@ class OutcomeOptions(StepAdvantageOptions):
     one_sided: bool = True
     """Also take problems of which all decided responses are right, or all wrong; false drops them (Reinforce-Rej,
     Xiong et al. 2025, arXiv:2504.11343: all-wrong problems do harm)."""
-    taper: bool = False
+    taper: bool = in_training(False)
     """Multiply wrong responses by min(1, pi/mu) of the whole response: one that is no longer written is pushed
     no further."""
     anchor: float = Field(0.0, ge=0)
@@ -28,7 +28,8 @@ METHOD = Method(
     view="outcome",
     config="sft",
     trainer="negrl.trainers.step_advantage:StepAdvantageTrainer",
+    needs=frozenset({"traces"}),
     options=OutcomeOptions,
     defaults={"learning_rate": 1e-6},
-    view_reads=("positive_weight", "one_sided", "anchor"),
+    own_loss=True,
 )

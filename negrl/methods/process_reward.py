@@ -5,7 +5,7 @@ a labeler (`label.labeler: prm`), not a policy."""
 
 from typing import Literal
 
-from negrl.methods import Method, Options
+from negrl.methods.spec import Method, Options
 
 
 class ProcessRewardOptions(Options):
@@ -21,8 +21,9 @@ METHOD = Method(
     view="process_reward",
     config="sft",
     trainer="negrl.trainers.process_reward:StepValueTrainer",
+    needs=frozenset({"traces", "values"}),
     options=ProcessRewardOptions,
     defaults={"learning_rate": 1e-5, "num_train_epochs": 2},
-    view_reads=("targets", "prompts"),
     network="AutoModelForTokenClassification",
+    own_loss=True,
 )

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from negrl.methods import Method
 from negrl.methods.dpo import DpoOptions
+from negrl.methods.spec import Method
 
 
 class StepDpoOptions(DpoOptions):
@@ -26,7 +26,7 @@ METHOD = Method(
     view="step_preference",
     config="dpo",
     trainer="negrl.trainers.preference:TokenDpoTrainer",
+    needs=frozenset({"traces", "values", "rollouts"}),
     options=StepDpoOptions,
     defaults={"learning_rate": 1e-6, "beta": 0.1, "precompute_ref_log_probs": True},
-    view_reads=("pairs_per_problem", "pairs"),
 )

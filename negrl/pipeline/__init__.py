@@ -15,7 +15,7 @@ from pathlib import Path
 from negrl.errors import InputError, nearest
 from negrl.locks import locked
 from negrl.methods import METHODS
-from negrl.pipeline import labels, learn, traces
+from negrl.pipeline import labels, learn, traces, values
 from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
@@ -88,7 +88,7 @@ def _prepare(recipe: Recipe) -> None:
 
     from omegaconf import OmegaConf
 
-    from negrl.store import write_atomic
+    from negrl.files import write_atomic
 
     text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json", exclude_unset=False)))
     if is_main():
@@ -153,7 +153,7 @@ def round_data(
         frame.pause("sample")
     verified = traces.verify(frame, checked, got, f"{where}verify")
     frame.pause("verify")
-    valued = labels.value(frame, checked, policy, verified, f"{where}value the steps", with_values)
+    valued = values.value(frame, checked, policy, verified, f"{where}value the steps", with_values)
     frame.pause("value")
     credited = labels.credit(frame, verified, valued, f"{where}credit")
     frame.pause("credit")

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from negrl.files import write_atomic
 from negrl.methods import METHODS
 from negrl.pipeline.frame import Done, Frame
 from negrl.pipeline.learn import log_history
 from negrl.records import CORRECT, INCORRECT, STEP_LABELS, UNDECIDED, Problem, Step, Trace
-from negrl.store import fingerprint, write_atomic
+from negrl.store import fingerprint
 
 if TYPE_CHECKING:
     from negrl.pipeline import ArmRun, RunRecord

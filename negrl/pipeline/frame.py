@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError
+from negrl.files import write_atomic
+from negrl.policy import context_length, load_tokenizer
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
-from negrl.store import Stage, Store, fingerprint, write_atomic
+from negrl.sampling import Sampler
+from negrl.store import Stage, Store, fingerprint
 from negrl.trainers.distributed import is_main
 
 if TYPE_CHECKING:
@@ -182,11 +185,15 @@ class Frame:
             self._engine = None
 
     def tokenizer(self, policy: Policy) -> PreTrainedTokenizerBase:
-        from negrl.policy import load_tokenizer
-
         if policy.model not in self._tokenizers:
             self._tokenizers[policy.model] = load_tokenizer(policy.model, self.recipe.policy)
         return self._tokenizers[policy.model]
+
+    def sampler(self, policy: Policy) -> Sampler:
+        """What asks `policy`; its engine is opened when there is something to draw."""
+        section = self.recipe.policy
+        context = context_length(policy.model, section)
+        return Sampler(policy.key, section, self.tokenizer(policy), context, lambda: self.engine(policy))
 
     def train_progress(self, bar: StageBar) -> Callable[[int, int, dict[str, Any]], None]:
         """`fit`'s on_step, moving `bar`."""

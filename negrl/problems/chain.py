@@ -16,10 +16,12 @@ import itertools
 import random
 import re
 from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from negrl.errors import InputError
-from negrl.problems.base import ProblemSet, draw_problems, held_out, teach
-from negrl.recipe import ChainProblems
+from negrl.problems.base import ProblemSet, Source, TeacherFilter, WorldProblems, draw_problems, held_out, teach
 from negrl.records import Json, Problem, stable_id, stable_seed
 
 EXACT: dict[str, Callable[[int, int], int]] = {
@@ -35,6 +37,29 @@ HABIT: dict[str, Callable[[int, int], int]] = {
     "^": lambda a, b: b,
 }
 _STEP = re.compile(r"(\d)([-+*^])(\d)=(\d)")
+
+
+class ChainProblems(WorldProblems):
+    operations: int = Field(5, ge=1, le=20)
+    habits: str = "-*^"
+    """The operators on which the writer and the teacher have a bad habit."""
+    habit_rate: float = Field(0.5, ge=0, le=1)
+    """Chance that a step of the pre-training text follows the writer's habit."""
+    teacher_habit_rate: float = Field(0.33, ge=0, le=1)
+    """The same for the teacher."""
+    teacher_filter: TeacherFilter = "answer"
+    """Which of the teacher's solutions are kept: with the right answer, with right steps only, or all."""
+
+    @field_validator("habits")
+    @classmethod
+    def _operators(cls, habits: str) -> str:
+        if wrong := [op for op in habits if op not in "-*^"]:
+            raise ValueError(f"'{wrong[0]}' carries no habit; expected some of -*^")
+        return "".join(op for op in "-*^" if op in habits)
+
+    def writer_settings(self) -> dict[str, Any]:
+        names = {"operations", "habit_rate", "seed"}
+        return self.model_dump(include=names if self.habits == "-*^" else {*names, "habits"})
 
 
 def load(section: ChainProblems) -> ProblemSet:
@@ -151,3 +176,6 @@ class World:
         for op, b in operations[len(pieces) :]:
             value = EXACT[op](value, b)
         return float(str(value) == problem.gold)
+
+
+SOURCE = Source("chain", ChainProblems, load, World)

@@ -14,16 +14,28 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import Field
+
 from negrl.errors import InputError
-from negrl.problems.base import ProblemSet
-from negrl.problems.files import column, fill, read_rows, text_value
-from negrl.recipe import Gsm8kProblems
+from negrl.files import column, read_rows, text_value
+from negrl.problems.base import ProblemSet, ProblemsSection, Source
+from negrl.problems.templates import fill
 from negrl.records import Json, Problem, stable_id
 
 HUB_ID = "openai/gsm8k"
 _NOTE = re.compile(r"<<[^<>\n]*>>")
 _FINAL = re.compile(r"(?:####|^A:)[ \t]*(\S[^\n]*?)\s*\Z", re.MULTILINE)
 Rows = Iterable[tuple[str, dict[str, Any]]]
+
+
+class Gsm8kProblems(ProblemsSection):
+    path: str | None = None
+    """Local JSONL (plain or .gz) for training. Default: openai/gsm8k from the hub."""
+    evaluate_path: str | None = None
+    train: int | None = Field(None, ge=1)
+    """Use the first so many. Default: all."""
+    evaluate: int | None = Field(None, ge=1)
+    template: str = "Question: {prompt}\nAnswer:\n"
 
 
 def split_answer(text: str) -> tuple[str, str] | None:
@@ -116,3 +128,6 @@ def _hub(split: str) -> Rows:
             f"problems.{'path' if split == 'train' else 'evaluate_path'}"
         ) from None
     return [(f"{HUB_ID}/{split}:{index + 1}", dict(row)) for index, row in enumerate(table)]
+
+
+SOURCE = Source("gsm8k", Gsm8kProblems, load)

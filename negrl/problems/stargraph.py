@@ -16,9 +16,30 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from negrl.problems.base import ProblemSet, draw_problems, held_out
-from negrl.recipe import StargraphProblems
+from pydantic import Field, model_validator
+
+from negrl.problems.base import ProblemSet, Source, WorldProblems, draw_problems, held_out
 from negrl.records import Json, Problem, stable_id, stable_seed
+
+
+class StargraphProblems(WorldProblems):
+    degree: int = Field(2, ge=1)
+    """Arms of the star."""
+    path: int = Field(4, ge=2)
+    """Nodes of the path from the centre to the goal, both counted."""
+    nodes: int = Field(15, ge=2, le=900)
+    """Names to choose from: two-digit numbers from 10 (three-digit ones from 100, where there are more than 90)."""
+    habit_rate: float = Field(1.0, ge=0, le=1)
+    """Chance that the writer of the pre-training text takes an arm blindly, and follows it to its end."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> StargraphProblems:
+        needed = self.degree * (self.path - 1) + 1
+        if self.nodes < needed:
+            raise ValueError(
+                f"nodes: {self.nodes} are too few for {self.degree} arms and a path of {self.path}: at least {needed}"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +158,6 @@ def _nodes(text: str) -> list[str]:
     """The nodes of a response, a last empty one (`10;37;`) left out."""
     nodes = text.strip().split(";")
     return nodes[:-1] if nodes[-1] == "" else nodes
+
+
+SOURCE = Source("stargraph", StargraphProblems, load, World)

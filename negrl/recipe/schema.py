@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
+from negrl.engines.section import EngineSection, SampleSection
+from negrl.labeling.section import LabelSection
 from negrl.methods import METHODS
-from negrl.recipe.label import BELIEF_TEXTS, LabelSection, VerifySection
-from negrl.recipe.problems import Problems, TracesSection, WorldProblems
-from negrl.recipe.section import Section
-from negrl.recipe.train import PolicySection, TrainSection, check_rounds
-
-
-class EngineSection(Section):
-    kind: Literal["transformers", "vllm"] = "transformers"
-    batch_size: int = Field(512, ge=1)
-    """Sequences decoded at once by the transformers engine."""
-    device: str | None = None
-    """Default: cuda where there is one, else cpu."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Passed to vllm.LLM: tensor_parallel_size, gpu_memory_utilization, ..."""
-
-
-class SampleSection(Section):
-    n: int = Field(16, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_tokens: int = Field(512, ge=1)
-    stop: list[str] = Field(default_factory=list)
-    seed: int = 0
-    shard_size: int = Field(64, ge=1)
-    """Problems per shard: what a killed run can lose."""
+from negrl.methods.section import TrainSection
+from negrl.options import Section
+from negrl.plugins import load_plugins
+from negrl.policy.section import PolicySection
+from negrl.problems import ProblemsSection
+from negrl.problems.imported import TracesSection
+from negrl.verify.extract import text_before
+from negrl.verify.section import VerifySection
 
 
 class EvaluateSection(Section):
@@ -54,6 +38,9 @@ class ReportSection(Section):
 
 class Recipe(Section):
     name: str
+    plugins: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
+    """Python modules with labelers, methods, problem sources, engines or splitters of your own: looked for in the
+    working directory and beside the recipe, too. They run as code."""
     seed: int = 0
     output_dir: str = ""
     """Default: runs/<name>. The report, plots and results are here."""
@@ -62,12 +49,12 @@ class Recipe(Section):
     threads: int | None = Field(None, ge=1)
     """Torch threads. Default: torch's own choice."""
     policy: PolicySection
-    problems: Problems | None = None
+    problems: SerializeAsAny[ProblemsSection] | None = None
     traces: TracesSection | None = None
-    engine: EngineSection = Field(default_factory=EngineSection)
+    engine: SerializeAsAny[EngineSection] = Field(default_factory=EngineSection)
     sample: SampleSection = Field(default_factory=SampleSection)
     verify: VerifySection = Field(default_factory=VerifySection)
-    label: LabelSection = Field(default_factory=LabelSection)
+    label: SerializeAsAny[LabelSection] = Field(default_factory=LabelSection)
     train: TrainSection = Field(default_factory=TrainSection)
     arms: dict[str, TrainSection | None] | None = None
     """Several methods side by side, each on top of `train`; an arm that is null is left out. Null: one
@@ -76,6 +63,15 @@ class Recipe(Section):
     evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
     """null: no evaluation."""
     report: ReportSection = Field(default_factory=ReportSection)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, data: Any) -> Any:
+        """Names in the sections may be a plugin's, so plugins come first."""
+        names = data.get("plugins") if isinstance(data, dict) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            load_plugins(names)
+        return data
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
@@ -86,25 +82,28 @@ class Recipe(Section):
             raise ValueError("give problems (to sample from) or traces (to import)")
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
-        if "oracle" in self.label.members and not isinstance(self.problems, WorldProblems):
-            raise ValueError("label.labeler: oracle needs a world with an exact step checker (such as chain)")
         for name, arm in self.resolved_arms.items():
-            if METHODS[arm.method].reads_values and self.label.labeler == "none":
+            needs_labels = METHODS[arm.method].reads_values or METHODS[arm.method].online
+            if needs_labels and not self.label.makes_values:
                 raise ValueError(
                     f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
                 )
-        of, drawn = ("label.k", self.label.k) if self.traces is not None else ("sample.n", self.sample.n)
-        if self.label.labeler != "none" and drawn < self.label.best_of:
-            raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {self.label.best_of}; raise it")
-        if "belief" in self.label.members and self.verify.extract == "path":
-            raise ValueError("label.labeler: belief can't read an answer that is a path (verify.extract: path)")
-        if "belief" in self.label.members and self.label.belief is None:
-            self.label = self.label.model_copy(update={"belief": BELIEF_TEXTS[self.verify.extract]})
+        self._check_prompt_values()
+        if "belief" in self.label.labelers and getattr(self.label, "belief", None) is None:
+            before = text_before(self.verify.extract)
+            if before is None:
+                raise ValueError(f"label.labeler: belief can't read an answer of verify.extract: {self.verify.extract}")
+            self.label = self.label.model_copy(update={"belief": before})
         check_rounds(self)
-        low, high = self.label.value_band
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"label.value_band must be two rising numbers in [0, 1], not [{low}, {high}]")
         return self
+
+    def _check_prompt_values(self) -> None:
+        """V_0 as the best of several tries needs at least as many samples."""
+        imported = self.traces is not None
+        of, drawn = ("label.prompt_rollouts", self.label.prompt_rollouts) if imported else ("sample.n", self.sample.n)
+        best_of = getattr(self.label, "best_of", 1)
+        if drawn < best_of:
+            raise ValueError(f"{of}: V_0 from {drawn} samples can't show label.best_of {best_of}; raise it")
 
     @property
     def resolved_arms(self) -> dict[str, TrainSection]:
@@ -112,3 +111,23 @@ class Recipe(Section):
         arms = {name: arm for name, arm in (self.arms or {}).items() if arm is not None}
         arms = arms or {self.train.method: self.train}
         return {name: arm.over(self.train) for name, arm in arms.items()}
+
+
+def check_rounds(recipe: Recipe) -> None:
+    """Raises ValueError where `earlier_rounds` can have no effect (one round), or where old rows can't be weighed."""
+    resolved = recipe.resolved_arms
+    rounds = {name: arm.rounds or recipe.rounds for name, arm in resolved.items()}
+    keeping = {name: arm for name, arm in resolved.items() if arm.keeps_earlier}
+    alone = all(rounds[name] == 1 for name in keeping)
+    for name, arm in keeping.items():
+        own = (recipe.arms or {}).get(name)
+        where = f"arms.{name}" if own is not None else "train"
+        if rounds[name] == 1 and (alone or (own is not None and own.keeps_earlier)):
+            raise ValueError(f"{where}.earlier_rounds: with one round there are none; set rounds, or leave it out")
+        sample = recipe.sample
+        fit = sample.temperature == 1 and sample.top_p == 1 and sample.top_k == 0
+        if not fit and getattr(METHODS[arm.method].split(arm.fields)[0], "taper_old", False):
+            raise ValueError(
+                f"{where}.earlier_rounds: old rows are weighed by pi/mu, and logprobs are fit for it only at "
+                "sample.temperature 1, top_p 1 and top_k 0; sample so, or set taper_old: false"
+            )

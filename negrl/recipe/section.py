@@ -1,9 +1,5 @@
-"""What every section of a recipe is: unknown keys are refused, docstrings are the help."""
+"""`negrl.options.Section`, until the last of its users here has moved."""
 
-from __future__ import annotations
+from negrl.options import Section
 
-import pydantic
-
-
-class Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+__all__ = ["Section"]

@@ -8,29 +8,20 @@ more of its characters (the earlier one when equal). A character that takes seve
 
 from __future__ import annotations
 
-import re
 import weakref
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from negrl.steps.sentences import sentence_ends
+from negrl.steps.section import SplitSection
+from negrl.steps.splitters import SPLITTERS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from negrl.recipe import LabelSection
-
 _PARTIAL = "\ufffd"  # what an unfinished (or broken) UTF-8 sequence decodes to
 _LONGEST_WAIT = 8  # tokens: a UTF-8 character has at most 4 bytes, so longer waits are broken text
-_ENDS = {
-    # A step ends after a run of newlines; lines with nothing but spaces belong to the run.
-    "newline": re.compile(r"\n(?:[^\S\n]*\n)*"),
-    "blank_line": re.compile(r"\n(?:[^\S\n]*\n)+"),
-    "semicolon": re.compile(r";"),
-    "chain": re.compile(r";"),
-}
 # Tokenizer -> token id -> the text that the token adds in the middle of a sequence.
 _pieces_of: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[int, str]] = weakref.WeakKeyDictionary()
 
@@ -44,7 +35,7 @@ class Span:
     text: str
 
 
-def split_steps(token_ids: list[int], tokenizer: PreTrainedTokenizerBase, section: LabelSection) -> list[Span]:
+def split_steps(token_ids: list[int], tokenizer: PreTrainedTokenizerBase, section: SplitSection) -> list[Span]:
     """The steps of a response.
 
     They tile `token_ids`: the first starts at 0, each ends where the next starts, the last ends at
@@ -107,33 +98,10 @@ def _windowed_texts(token_ids: list[int], tokenizer: PreTrainedTokenizerBase) ->
     return pieces
 
 
-def _boundaries(text: str, section: LabelSection) -> list[int]:
+def _boundaries(text: str, section: SplitSection) -> list[int]:
     """Character offsets strictly inside the text where a step ends and the next begins."""
-    if section.split == "pattern":
-        found = _pattern_starts(text, section.pattern)
-    elif section.split == "sentence":
-        found = sentence_ends(text)
-    else:
-        found = [m.end() for m in _ENDS[section.split].finditer(text)]
-    return [p for p in found if 0 < p < len(text)]
-
-
-def _pattern_starts(text: str, pattern: str) -> list[int]:
-    """Where the pattern matches, with the markdown before it: `## Step 2:`, `**Step 2:**`, `- Step 2:`."""
-    found: list[int] = []
-    before = 0  # the end of the match before
-    for match in re.finditer(pattern, text):
-        at = line = match.start()
-        while line > before and text[line - 1] in "#*_>- \t":
-            line -= 1
-        if line == 0 or text[line - 1] == "\n":
-            at = line
-        else:
-            while at > before and text[at - 1] in "*_":
-                at -= 1
-        found.append(at)
-        before = match.end()
-    return found
+    splitter = SPLITTERS[section.split]
+    return [place for place in splitter.boundaries(text, section) if 0 < place < len(text)]
 
 
 def _token_at(boundary: int, starts: list[int]) -> int:

@@ -16,7 +16,7 @@ import torch
 
 from negrl.errors import InputError, nearest
 from negrl.methods import Method, Options
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.trainers.lora import check_settings
 
 REFUSED = {
@@ -121,7 +121,7 @@ def _refuse(method: Method, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value and name in REFUSED:
             raise InputError(f"train.{name}: not done here: {REFUSED[name]}")
-        if method.config == "sft" and not method.trainer.endswith("TokenSftTrainer") and name in SFT_LOSS:
+        if method.own_loss and name in SFT_LOSS:
             raise InputError(f"train.{name}: the {method.name} loss does not read it; leave it out")
         if method.online and name in RECIPE_SAMPLES:
             raise InputError(f"train.{name}: {method.name} samples as the recipe says; set {RECIPE_SAMPLES[name]}")

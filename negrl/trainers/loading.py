@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 
 
 def load_network(

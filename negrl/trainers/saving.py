@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.trainers.distributed import barrier, is_main
 
 

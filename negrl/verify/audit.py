@@ -1,8 +1,8 @@
-"""How far can the verdicts be trusted? What `negrl audit` does.
+"""How far the verdicts can be trusted: what `negrl audit` does.
 
-A sample of the verdicts, drawn per verdict, is checked a second, independent way (second_opinion.py).
-What comes out is a rate of disagreement: either of the two may be wrong, so it is an upper estimate of
-the error rate, save for mistakes that both make alike. The disagreements are shown for a person to read.
+A sample of the verdicts, drawn per verdict, is checked in a second, independent way (second_opinion.py).
+The result is a rate of disagreement. Either side may be wrong, so it is an upper estimate of the error rate,
+except for mistakes that both sides make alike. The disagreements are shown for a person to read.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.files import check_target, encode, kind_of, open_atomic, open_source
 from negrl.intervals import wilson
-from negrl.recipe import VerifySection, load_recipe
+from negrl.recipe import load_recipe
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
 from negrl.store import Store
-from negrl.tables import kind_of, open_source, write_whole
-from negrl.tables.sinks import check_target, encode
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
 from negrl.verify.second_opinion import RIGHT, UNSETTLED, WRONG, Opinion, second_opinion
+from negrl.verify.section import VerifySection
 
 NOT_CHECKED = (BAD_ROW, TRUNCATED)
-"""Undecided for reasons that no second way can mend."""
+"""Undecided for reasons that no second check can settle."""
 _WEIGHTS = {INCORRECT: 2, CORRECT: 1, UNDECIDED: 1}
-"""Wrong `incorrect` verdicts train against right answers: they are looked at most closely."""
+"""Wrong `incorrect` verdicts train against right answers, so they get the largest share of the sample."""
 _CONFIDENCE = 0.95
 _SHOWN = 20
 _KINDS = {
@@ -43,7 +43,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict with what it was about. `where` is its line, row or trace id."""
+    """A verdict with what it judged. `where` is its line, row or trace id."""
 
     where: str
     response: str
@@ -63,7 +63,7 @@ class Rate:
 
 @dataclass(slots=True)
 class AuditReport:
-    """`verdicts` and `reasons` count everything there is; `checked` has the sample with its opinions."""
+    """`verdicts` and `reasons` count all rows; `checked` has the sample with the second opinions."""
 
     name: str
     seed: int
@@ -72,18 +72,18 @@ class AuditReport:
     checked: list[tuple[Judged, Opinion]] = field(default_factory=list)
 
     def tally(self, verdict: str) -> Counter[str]:
-        """How many sampled rows of a verdict the second way calls right, wrong, or leaves unsettled."""
+        """How many sampled rows of a verdict the second check calls right or wrong, or leaves unsettled."""
         return Counter(opinion.value for row, opinion in self.checked if row.verdict.value == verdict)
 
     def disagreement(self, verdict: str) -> Rate | None:
-        """The share of the sampled rows of a verdict (correct or incorrect), of those that the second way
-        settles, that it settles otherwise. None when it settles none."""
+        """Of the sampled rows of a verdict (correct or incorrect) that the second check settles, the share that it
+        settles differently. None if it settles none."""
         tally = self.tally(verdict)
         settled, against = tally[RIGHT] + tally[WRONG], tally[WRONG if verdict == CORRECT else RIGHT]
         return Rate(against, settled, *wilson(against, settled, _CONFIDENCE)) if settled else None
 
     def differing(self, *verdicts: str) -> list[tuple[str, Judged, Opinion]]:
-        """(kind, row, opinion) where the second way says something else; in the order of `verdicts`."""
+        """(kind, row, opinion) where the second check disagrees; in the order of `verdicts`."""
         found = [(_KINDS.get((row.verdict.value, o.value)), row, o) for row, o in self.checked]
         order = {verdict: i for i, verdict in enumerate(verdicts)}
         kept = [(kind, row, o) for kind, row, o in found if kind is not None and row.verdict.value in order]
@@ -104,15 +104,15 @@ def audit(
         target: JSON lines or Parquet, judged first unless `negrl verify` wrote it; or the output folder or
             the recipe of a finished run.
         keys: the columns of a file; None for a run.
-        section: how to judge; its workers, timeout and memory_mb also hold for the second way.
-        sample: rows to check. Half of them incorrect, a quarter correct and a quarter undecided ones, or
-            more of the others where there are fewer.
-        seed: of the draw.
-        out: JSON lines file for everything that the second way sees otherwise, whole responses included.
+        section: how to judge; its workers, timeout and memory_mb also apply to the second check.
+        sample: rows to check: half incorrect, a quarter correct and a quarter undecided. Where there are too few
+            of one verdict, more of the others.
+        seed: for drawing the sample.
+        out: JSON lines file for all disagreements, with the whole responses.
 
     Raises:
-        InputError: there is no such file, column or finished run, no verdict to check, or `out` is no
-            place to write to.
+        InputError: there is no such file, column or finished run, there is no verdict to check, or `out` cannot be
+            written.
     """
     report = AuditReport(str(target), seed)
     if out is not None:
@@ -132,7 +132,7 @@ def audit(
         raise InputError(f"{target}: no verdict that could be checked")
     report.checked = _check(chosen, section)
     if out is not None:
-        with write_whole(out) as handle:
+        with open_atomic(out) as handle:
             for kind, row, opinion in report.differing(INCORRECT, CORRECT, UNDECIDED):
                 handle.write(encode(_line(kind, row, opinion)))
     return report
@@ -164,7 +164,7 @@ def _stored(row: dict[str, Any], where: str) -> Verdict:
 
 
 def _of_run(target: Path) -> Iterator[Judged]:
-    """The verified traces of a finished run, with the golds of its problems."""
+    """The verified traces of a finished run, with the gold answers of its problems."""
     recipe = load_recipe(target / "recipe.yaml" if target.is_dir() else target, [])
     if recipe.verify.extract in ("chain", "path"):
         raise InputError(f"{target}: verdicts on this world compare digits exactly; there is nothing to audit")
@@ -188,7 +188,7 @@ def _of_run(target: Path) -> Iterator[Judged]:
 
 
 def _draw(rows: Iterator[Judged], sample: int, random_: random.Random, report: AuditReport) -> list[Judged]:
-    """Rows of each verdict, each with the same chance; counts all of them into the report."""
+    """A uniform sample of the rows of each verdict; counts all rows in the report."""
     heaps: dict[str, list[tuple[float, int, Judged]]] = {verdict: [] for verdict in _WEIGHTS}
     for order, row in enumerate(rows):
         report.verdicts[row.verdict.value] += 1
@@ -206,7 +206,7 @@ def _draw(rows: Iterator[Judged], sample: int, random_: random.Random, report: A
 
 
 def _shares(sample: int, there: dict[str, int]) -> dict[str, int]:
-    """How many of each verdict to check: by weight, what one lacks goes to the others."""
+    """How many of each verdict to check: by weight; what one lacks goes to the others."""
     shares = dict.fromkeys(there, 0)
     for verdict in itertools.cycle([v for v, weight in _WEIGHTS.items() for _ in range(weight)]):
         if sum(shares.values()) == min(sample, sum(there.values())):
@@ -219,7 +219,7 @@ def _check(chosen: list[Judged], section: VerifySection) -> list[tuple[Judged, O
     from negrl.verify.pool import shared_pool
 
     found = shared_pool(section).map(second_opinion, [(row.response, row.gold) for row in chosen])
-    # A check that ran into a limit settles nothing.
+    # A check that hit a limit settles nothing.
     return [(r, o if isinstance(o, Opinion) else Opinion(UNSETTLED)) for r, o in zip(chosen, found, strict=True)]
 
 
@@ -233,7 +233,7 @@ def _line(kind: str, row: Judged, opinion: Opinion) -> dict[str, Any]:
 
 
 def report_lines(report: AuditReport) -> Iterator[str]:
-    """The report for a terminal; what models wrote comes escaped."""
+    """The report for a terminal, with the text of models escaped."""
     checked = len(report.checked)
     yield f"{checked:,} of {sum(report.verdicts.values()):,} verdicts of {safe(report.name)} checked a second way"
     yield f"(math-verify on the whole texts, and a comparison of plain text; drawn with seed {report.seed})"

@@ -1,10 +1,10 @@
-"""Where in a response the answer stands. Every way of finding it is explicit and has a name.
+"""Find the answer in a response. Every way of finding it is explicit and has a name.
 
-What is inside <think>...</think> does not count; a <think> that never closes means that there is no
-answer. Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line, answer_is)
-and never falls back to `last_number`, because a number picked out of prose is often not the answer,
-and would turn a right trace into a negative. Who wants `last_number` asks for it by name.
-All scans are linear in the length of the text: it was written by a model, and may be hostile.
+Text inside <think>...</think> does not count; a <think> that never closes means that there is no answer.
+Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line, answer_is) and never falls
+back to `last_number`, because a number picked out of prose is often not the answer and would turn a right
+trace into a negative. To use `last_number`, ask for it by name.
+All scans are linear in the length of the text, because a model wrote it and it may be hostile.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)|\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
@@ -27,11 +28,11 @@ _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\
 _NODE = re.compile(r"[1-9][0-9]{1,2}")
 _MAX_BOXES = 32
 _MAX_ANSWER = 10_000
-"""Characters; a longer tail cannot be an answer, and only its start is kept to show why."""
+"""In characters. A longer tail cannot be an answer; only its start is kept, to show why."""
 
 
 def boxed(text: str) -> str | None:
-    r"""The last non-empty \boxed{...}, braces nested to any depth; several as `boxes` says."""
+    r"""The last non-empty \boxed{...}, with braces nested to any depth; several are joined as in `boxes`."""
     values = boxes(text)
     return ", ".join(values) or None
 
@@ -102,13 +103,13 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def answer_is(text: str) -> str | None:
-    """What the last "answer is ..." or "Answer: ..." says: the formulas or bold texts that follow at
-    once, else the rest of the sentence."""
+    """What follows the last "answer is ..." or "Answer: ...": the formulas or bold texts right after it, else the
+    rest of the sentence."""
     last = _last(_ANSWER_IS, text)
     if last is None:
         return None
     tail = text[last.end() : last.end() + _MAX_ANSWER].lstrip(" \t\n:")
-    found: list[str] = []  # one formula, or several that are joined by "and", "or" or a comma
+    found: list[str] = []  # one formula, or several joined by "and", "or" or a comma
     joint: re.Match[str] | None = _MATH.match(tail)
     while joint and len(found) < _MAX_BOXES:
         found.append(next(g for g in joint.groups() if g is not None).strip())
@@ -133,21 +134,36 @@ def chain(text: str) -> str | None:
 
 
 def path(text: str) -> str | None:
-    """The stargraph world: the nodes of `10;37;52`, which have two digits each or three each, as one number
-    (103752), so that paths are compared as numbers are: exactly."""
+    """The stargraph world: the nodes of `10;37;52`, which all have two digits or all three, as one number (103752),
+    so that paths are compared exactly, like numbers."""
     nodes = text.strip().split(";")
     return "".join(nodes) if all(_NODE.fullmatch(n) and len(n) == len(nodes[0]) for n in nodes) else None
 
 
-METHODS: dict[str, Callable[[str], str | None]] = {
-    "boxed": boxed,
-    "hash": hash_mark,
-    "answer_line": answer_line,
-    "answer_is": answer_is,
-    "last_number": last_number,
-    "chain": chain,
-    "path": path,
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """A way to find the answer. `before`: what stands before an answer that it finds, None where that is not one
+    text: a belief (labeler `belief`) is read after it."""
+
+    find: Callable[[str], str | None]
+    before: str | None
+
+
+EXTRACTORS: dict[str, Extractor] = {
+    "boxed": Extractor(boxed, "\n\\boxed{"),
+    "hash": Extractor(hash_mark, "\n#### "),
+    "answer_line": Extractor(answer_line, "\nA: "),
+    "answer_is": Extractor(answer_is, "\nThe answer is "),
+    "last_number": Extractor(last_number, "\nThe answer is "),
+    "chain": Extractor(chain, "!"),
+    "path": Extractor(path, None),
 }
+"""By the name that `verify.extract` takes, beside "auto"."""
+
+
+def text_before(method: str) -> str | None:
+    """What stands before an answer that `method` (a name of EXTRACTORS, or "auto") finds."""
+    return EXTRACTORS["hash" if method == "auto" else method].before
 
 
 def visible(text: str) -> str | None:
@@ -166,31 +182,31 @@ def extract(text: str, method: str) -> tuple[str, str] | None:
 
     Args:
         text: a whole response.
-        method: a name of METHODS, or "auto". Several joined boxes come back under the name "boxes".
+        method: a name of EXTRACTORS, or "auto". Several joined boxes come back under the name "boxes".
     """
     outside = visible(text)
     if outside is None:
         return None
     if method in ("auto", "boxed") and _has_box(outside):
-        found = boxes(outside)  # an empty or unfinished box is no answer, whatever else the text says
+        found = boxes(outside)  # an empty or unfinished box means no answer, whatever else the text says
         return (", ".join(found)[:_MAX_ANSWER], "boxed" if len(found) == 1 else "boxes") if found else None
     if method != "auto":
-        answer = METHODS[method](outside)
+        answer = EXTRACTORS[method].find(outside)
         return None if answer is None else (answer[:_MAX_ANSWER], method)
-    # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
+    # "#### 2. Next step" may be a heading and "A: ..." an option; as answers they are on the last line.
     last_line = outside.rstrip().rpartition("\n")[2]
     for name in ("hash", "answer_line", "answer_is"):
-        answer = METHODS[name](last_line if name in ("hash", "answer_line") else outside)
+        answer = EXTRACTORS[name].find(last_line if name in ("hash", "answer_line") else outside)
         if answer is not None:
             return answer[:_MAX_ANSWER], name
     return None
 
 
 def gold_answer(gold: str) -> str:
-    """The answer in a gold column: a whole reference solution is searched for the same explicit
-    markers (boxed, #### and A:), anything else is the answer itself."""
+    """The answer in a gold column. A whole reference solution is searched for the same explicit markers (boxed,
+    #### and A:); anything else is the answer itself."""
     for name in ("boxed", "hash", "answer_line"):
-        answer = METHODS[name](gold)
+        answer = EXTRACTORS[name].find(gold)
         if answer is not None:
             return answer
     return gold.strip()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from negrl.methods import Options
 from negrl.methods.dpo import DpoOptions
 from negrl.records import PreferenceRow
 from negrl.views.inputs import View, ViewInputs, by_problem
 
 
-def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
+def build(inputs: ViewInputs, options: DpoOptions) -> View[PreferenceRow]:
     """At most `pairs_per_problem` pairs of distinct responses of each problem.
 
     Responses (not pairs) are counted as duplicates, undecided and refused_no_room.
     """
-    assert isinstance(options, DpoOptions)
     counts = {"pairs": 0, "problems": 0}
     rows: list[PreferenceRow] = []
     for problem_id, responses in by_problem(inputs, counts).items():

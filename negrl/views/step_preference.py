@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from negrl.methods import Options
 from negrl.methods.step_dpo import StepDpoOptions
 from negrl.records import CORRECT, INCORRECT, PreferenceRow
 from negrl.views.continuations import Continuations, Place, Tokens, right_continuations
@@ -35,7 +34,7 @@ class _Blamed:
     prompt: list[int]
 
 
-def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
+def build(inputs: ViewInputs, options: StepDpoOptions) -> View[PreferenceRow]:
     """At most `pairs_per_problem` pairs of each problem, no two alike.
 
     Blamed steps take turns, pits first, until all pairs are made or the limit is reached. Each takes
@@ -49,7 +48,6 @@ def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
     in several traces), no_chosen (blamed steps without a right continuation that is different),
     refused_no_room (pairs of which a side with its prefix is longer than `max_length`), undecided.
     """
-    assert isinstance(options, StepDpoOptions)
     counts = {"pairs": 0, "pit_pairs": 0, "spurious_pairs": 0, "through_pairs": 0, "duplicates": 0, "no_chosen": 0}
     counts.update(refused_no_room=0, undecided=0)
     whole = options.pairs == "solution"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from negrl.methods import Options
 from negrl.methods.kto import KtoOptions
 from negrl.records import UnaryRow
 from negrl.views.inputs import View, ViewInputs, by_problem
 
 
-def build(inputs: ViewInputs, options: Options) -> View[UnaryRow]:
+def build(inputs: ViewInputs, options: KtoOptions) -> View[UnaryRow]:
     """The distinct decided responses, at most `responses_per_problem` right and as many wrong ones of a
     problem. Each row's `kl_ids` is a response to another problem, and each response is used once so."""
-    assert isinstance(options, KtoOptions)
     counts = {"rows": 0, "right": 0, "wrong": 0, "problems": 0}
     rows: list[UnaryRow] = []
     groups: list[int] = []  # rows of each problem; they stand together

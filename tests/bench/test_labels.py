@@ -24,7 +24,7 @@ ARMS = [f"arms.{name}=null" for name in ("sft", "rft", "dpo", "step_dpo")]
 
 def bench(folder: Path, settings: Settings = FEW) -> tuple[LabelCost, str]:
     screen = io.StringIO()
-    overrides = [f"output_dir={folder}/run", "label.max_rollouts=8", "problems.evaluate=16", *ARMS]
+    overrides = [f"output_dir={folder}/run", "problems.evaluate=16", *ARMS]
     reporter = Reporter(Console(file=screen, width=200, highlight=False))
     return main(TINY, overrides, folder / "results" / "label-cost", settings, reporter), screen.getvalue()
 
@@ -35,6 +35,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LabelCost, st
     return folder, *bench(folder)
 
 
+@pytest.mark.slow
 def test_every_labeler_is_measured_on_every_policy(first: tuple[Path, LabelCost, str]) -> None:
     folder, found, _ = first
     out = folder / "results"
@@ -60,6 +61,7 @@ def test_every_labeler_is_measured_on_every_policy(first: tuple[Path, LabelCost,
     assert found.overheads[0].tokens == found.overheads[2].tokens  # the larger body wrote the same
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing_again(first: tuple[Path, LabelCost, str]) -> None:
     folder, _, _ = first
     before = (folder / "results" / "label-cost.csv").read_text()
@@ -73,6 +75,7 @@ def test_a_second_run_measures_nothing_again(first: tuple[Path, LabelCost, str])
     assert done == [f"{name} · fixed K=2" for name in ("base", "start", "step_advantage")]
 
 
+@pytest.mark.slow
 def test_labels_of_a_replay_are_those_of_the_live_engine(first: tuple[Path, LabelCost, str]) -> None:
     from negrl.bench.labels import stages
     from negrl.pipeline.frame import Frame, Policy
@@ -80,7 +83,7 @@ def test_labels_of_a_replay_are_those_of_the_live_engine(first: tuple[Path, Labe
     from negrl.records import Step
 
     folder, _, _ = first
-    recipe = load_recipe(TINY, [f"output_dir={folder}/run", "label.max_rollouts=8", "problems.evaluate=16", *ARMS])
+    recipe = load_recipe(TINY, [f"output_dir={folder}/run", "problems.evaluate=16", *ARMS])
     frame = Frame(recipe, Reporter(Console(file=io.StringIO())))
     base = next((folder / "run" / "stages").glob("base-*"))
     who = stages.subject(frame, preflight(recipe), "base", Policy(base.name, str(base / "model")))

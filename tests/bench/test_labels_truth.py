@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM
 
 from negrl.bench.labels.grow import grow
 from negrl.bench.labels.replay import ReplayEngine, TimedEngine
-from negrl.bench.labels.truth import true_values
+from negrl.bench.labels.truth import Writer, true_values
 from negrl.engines import Request, open_engine
+from negrl.engines.section import EngineSection
 from negrl.errors import InputError
 from negrl.policy import build_model, build_tokenizer, load_tokenizer
-from negrl.recipe import BuildSection, EngineSection, PolicySection
+from negrl.recipe import BuildSection, PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, Sampling, Trace, Verdict
 from negrl.steps.split import Span
 
@@ -66,6 +67,7 @@ def written_out(folder: Path, tokenizer, prompt: list[int], head: list[int], gol
     return total
 
 
+@pytest.mark.slow
 def test_values_are_those_of_all_continuations(model_folder: Path) -> None:
     tokenizer = load_tokenizer(str(model_folder), PolicySection(model=str(model_folder)))
     model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
@@ -74,8 +76,8 @@ def test_values_are_those_of_all_continuations(model_folder: Path) -> None:
     traces, spans = [t for t, _ in pairs], [s for _, s in pairs]
     by_id = {p.problem_id: p for p in problems}
 
-    found = true_values(model, tokenizer, by_id, traces, spans, verify, MAX_TOKENS, prune=0.0)
-    rough = true_values(model, tokenizer, by_id, traces, spans, verify, MAX_TOKENS, prune=0.02)
+    found = true_values(Writer(model, tokenizer, verify, MAX_TOKENS, prune=0.0), by_id, traces, spans)
+    rough = true_values(Writer(model, tokenizer, verify, MAX_TOKENS, prune=0.02), by_id, traces, spans)
     seen = set()
     for trace, bounds, loose in zip(traces, found, rough, strict=True):
         assert len(bounds) == 3
@@ -91,6 +93,7 @@ def test_values_are_those_of_all_continuations(model_folder: Path) -> None:
     assert any(b.high - b.low > 0.01 for row in rough for b in row)  # and something was dropped
 
 
+@pytest.mark.slow
 def test_replay_gives_what_the_engine_would_draw(model_folder: Path) -> None:
     policy = PolicySection(model=str(model_folder))
     live = TimedEngine(open_engine(EngineSection(device="cpu"), str(model_folder), policy))
@@ -111,6 +114,7 @@ def test_replay_gives_what_the_engine_would_draw(model_folder: Path) -> None:
     assert [c.token_ids for c in other[0]] != [c.token_ids for c in replay.generate([requests[0]])[0]]
 
 
+@pytest.mark.slow
 def test_a_larger_body_writes_the_same(model_folder: Path, tmp_path: Path) -> None:
     parameters = grow(str(model_folder), tmp_path / "large", hidden_size=48, layers=5)
     small = AutoModelForCausalLM.from_pretrained(model_folder)

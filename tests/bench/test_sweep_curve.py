@@ -165,6 +165,7 @@ def coverage(
     return hits / sims, float(np.median(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "world",
     [{}, {"shared": False, "problems": 100}, {"noise": 0.25}, {"seeds": 3}, {"seeds": 1, "noise": 0.0}],
@@ -176,6 +177,7 @@ def test_intervals_cover_the_true_multiplier(world: dict) -> None:
     assert 6.5 < middle < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_steep_curves_down_to_an_error_of_half_a_percent_are_covered(kind: str) -> None:
     """As at T=0: one answer a problem, an SFT error from 0.27 on 64 problems to 0.0055 on 8,192."""
@@ -183,22 +185,26 @@ def test_steep_curves_down_to_an_error_of_half_a_percent_are_covered(kind: str) 
     assert share >= 0.9 and 2.4 < middle < 3.6
 
 
+@pytest.mark.slow
 def test_the_fit_free_reading_covers_it_too() -> None:
     share, middle = coverage(8.0, sims=60, kind="isotonic")
     assert share >= 0.9 and 6 < middle < 11
 
 
+@pytest.mark.slow
 def test_a_multiplier_beyond_the_largest_size_is_no_number() -> None:
     share, middle = coverage(100.0, sims=60)
     assert middle == np.inf and share >= 0.9
 
 
+@pytest.mark.slow
 def test_beyond_the_largest_is_not_claimed_where_it_is_not_so() -> None:
     claims = sum(read(simulate(np.random.default_rng(i), law(0.7, 0.15), 0.7 * (AT * 20) ** -0.15), 5).low == np.inf
                  for i in range(60))  # fmt: skip
     assert claims <= 3
 
 
+@pytest.mark.slow
 def test_a_control_has_a_multiplier_of_about_one() -> None:
     share, middle = coverage(1.0, sims=60)
     assert share >= 0.9 and 0.7 < middle < 1.4

@@ -13,7 +13,7 @@ import pytest
 from negrl.bench.page import read_csv, to_csv
 from negrl.bench.sweep import report, results
 from negrl.bench.sweep.compare import blocks, compare, standings
-from negrl.bench.sweep.report import MULTIPLIERS, efficiency_page, reading_of, story, write_efficiency, write_methods
+from negrl.bench.sweep.report import MULTIPLIERS, efficiency_page, reading_of, write_efficiency, write_methods
 from negrl.bench.sweep.results import read
 from negrl.errors import InputError
 from tests.bench.run_folder import ARMS, make
@@ -40,6 +40,7 @@ def table(text: str, head: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_the_page_has_it_all(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     text = document(folder, tmp_path / "eff")
     for part in ("# Sample efficiency: chain, operations 5", "`negrl bench x.yaml`", "2 x AMD EPYC", "## The control",
@@ -113,26 +114,26 @@ def greedy_world(folder: Path, ours: float, arms: tuple[str, ...] = ("step_advan
     return make(folder, arms=about, problems=400, random_seed=1, **more)
 
 
-@pytest.mark.parametrize(("ours", "finding", "side"), [(1.0, "smaller", 0), (0.2, "smaller", -1), (14.0, "holds", 1)])
+@pytest.mark.parametrize(("ours", "finding", "side"), [(1.0, "unclear", 0), (0.2, "below", -1), (14.0, "above", 1)])
 def test_whether_it_holds_at_zero_is_said(tmp_path: Path, ours: float, finding: str, side: int) -> None:
     folder = greedy_world(tmp_path / "run", ours)
     comparison = compare(read(folder))
     for row in comparison.of("step_advantage"):
         one, zero = (comparison.by[m].at(row).readings["power"] for m in ("pass_at_1", "greedy"))
-        assert one.low <= 14 <= one.high and zero.side == side and story(one, zero) == finding
+        assert one.low <= 14 <= one.high and zero.side == side and (zero.high < one.low) == (ours < 14)
         assert zero.side < 0 if ours < 1 else zero.low <= ours <= zero.high
     text = efficiency_page(comparison, "x", "negrl bench x.yaml")
-    assert [r[8] for r in table(text, "arm | rounds")] == [finding] * 2
-    assert text.index("finding at T=0") < text.index("## The multiplier at") < text.index("## How many")
+    assert [r[8:10] for r in table(text, "arm | rounds")] == [[finding, "yes" if ours < 14 else "no"]] * 2
+    assert text.index("smaller than at T=1") < text.index("## The multiplier at") < text.index("## How many")
     # SFT's greedy error at 8,192 problems is 0.027, its samples' 0.17
     assert "SFT mostly lacks sharpness" in text and "With greedy decoding, `sft` on " in text
 
 
 def test_a_story_that_nothing_is_known_of(tmp_path: Path) -> None:
-    """One seed, few problems: neither shown nor refuted."""
+    """One seed, few problems."""
     arms = {"step_advantage": {**ARMS["step_advantage"], "greedy": 3}}
     text = page(make(tmp_path / "run", arms=arms, seeds=1, problems=40))
-    assert "not shown" in {r[8] for r in table(text, "arm | rounds")} and "There is only one seed" in text
+    assert "unclear" in {r[8] for r in table(text, "arm | rounds")} and "There is only one seed" in text
 
 
 def test_an_error_that_is_as_large_at_zero_is_no_want_of_sharpness(tmp_path: Path) -> None:
@@ -184,6 +185,7 @@ def test_a_control_that_does_not_gain_is_shown_without_a_caveat(folder: Path) ->
     assert "Here it does" not in text
 
 
+@pytest.mark.slow
 def test_missing_pieces(tmp_path: Path) -> None:
     """No control, no start, one seed, no spurious share, no grid, no costs, an arm beside step_advantage only."""
     arms = {a: dict(x) for a, x in ARMS.items() if a in ("rft", "step_advantage")}
@@ -228,6 +230,7 @@ def test_problems_of_their_own_for_every_seed(tmp_path: Path) -> None:
     assert row.readings["power"].low < 14 < row.readings["power"].high
 
 
+@pytest.mark.slow
 def test_methods_page(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arms = {a: dict(x) for a, x in ARMS.items()}
     arms["nsr"] = {"times": 0.1, "method": "nsr", "tokens": 850, "spurious": 0.1, "guard": "entropy <b> fell `to` 0.1"}

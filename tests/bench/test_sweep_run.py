@@ -89,6 +89,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return Ran(folder, screen, before)
 
 
+@pytest.mark.slow
 def test_the_points_and_their_rows(ran: Ran) -> None:
     arms = ["start", "step_advantage", "control", "guarded", "rft_equal"]
     found = [(r["arm"], int(r["size"])) for r in ran.rows]
@@ -110,6 +111,7 @@ def test_the_points_and_their_rows(ran: Ran) -> None:
     assert "start policy · train" in log
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_is_kept(ran: Ran) -> None:
     after = written(ran.folder)
     assert len(ran.before_kill) >= 3 and set(ran.before_kill) < set(after)
@@ -132,6 +134,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text(PARENT)
     parent = subprocess.Popen([sys.executable, "parent.py", "log"], cwd=tmp_path)
@@ -145,6 +148,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_arms_share_their_start_and_are_made_equal(ran: Ran) -> None:
     keys = {}
     for arm in ("start", "step_advantage", "control", "rft_equal", "guarded"):
@@ -163,6 +167,7 @@ def test_arms_share_their_start_and_are_made_equal(ran: Ran) -> None:
         assert ours["pass_at_1"] != ran.row("start", size)["pass_at_1"] or ours["mass_before"] != ours["mass_after"]
 
 
+@pytest.mark.slow
 def test_sft_is_the_best_of_its_grid_on_problems_of_its_own(ran: Ran) -> None:
     grid = list(csv.DictReader((ran.folder / "grid.csv").open()))
     assert Counter(r["size"] for r in grid) == {"8": 2, "48": 2}
@@ -183,12 +188,14 @@ def test_sft_is_the_best_of_its_grid_on_problems_of_its_own(ran: Ran) -> None:
     assert len(held) == 32 and not held & {p.problem_id for p in [*used.train, *used.evaluate]}
 
 
+@pytest.mark.slow
 def test_a_guard_that_trips_is_a_result(ran: Ran) -> None:
     row = ran.row("guarded", 16)
     assert "right" in row["guard"] and row["pass_at_1"]
     assert all(r["guard"] == "" for r in ran.rows if r["arm"] != "guarded")
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_was_then_taken(ran: Ran) -> None:
     code, screen = bench(ran.folder, "bench.arms.bad=null", "bench.arms.after=null", plan=True)
     costs = json.loads((ran.folder / "costs.json").read_text())
@@ -203,6 +210,7 @@ def test_the_plan_says_what_was_then_taken(ran: Ran) -> None:
     assert sum(costs["taken"]["tokens_by_use"].values()) == pytest.approx(costs["taken"]["tokens"])
 
 
+@pytest.mark.slow
 def test_what_an_online_method_draws_while_it_trains_counts(ran: Ran, tmp_path: Path) -> None:
     """Base and start policy are those of the other tests' bench."""
     others = ("guarded", "bad", "after", "control", "rft_equal", "step_advantage")
@@ -218,6 +226,7 @@ def test_what_an_online_method_draws_while_it_trains_counts(ran: Ran, tmp_path: 
     assert int(row["label_tokens"]) == drawn["rollouts"] > 0 and row["samples_n"] == ""
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_does_not_stop_the_others(ran: Ran) -> None:
     assert "✗ bad-16-seed0" in ran.screen and "failed: after-16-seed0: not done: it waits" in ran.screen
     assert "Traceback" in (ran.folder / "points" / "bad-16-seed0" / "log.txt").read_text()

@@ -20,6 +20,7 @@ def measured(*cells):
     return [parts.apart(preload, bench.measure, *cell, SHAPE) for cell in cells]
 
 
+@pytest.mark.slow
 def test_all_heads_have_the_same_loss_and_ours_takes_least():
     plain, theirs, ours = measured(*((head, False, False, "float32") for head in HEADS))
     assert ours.loss == pytest.approx(plain.loss, rel=1e-5) and theirs.loss == pytest.approx(plain.loss, rel=1e-5)
@@ -28,6 +29,7 @@ def test_all_heads_have_the_same_loss_and_ours_takes_least():
     assert 0 < ours.step_mb < logits and ours.step_mb < theirs.step_mb  # not even once all logits
 
 
+@pytest.mark.slow
 def test_lora_and_checkpointing_and_bfloat16_train_the_same_model():
     full, small = measured(("negrl", False, False, "float32"), ("negrl", True, True, "bfloat16"))
     assert small.loss == pytest.approx(full.loss, rel=1e-3) and small.step_mb > 0

@@ -44,6 +44,7 @@ def test_goals_that_are_missed_are_named():
     assert cell(0.0, 1.1, 1.0).misses() == ["SFT, 8 branches, 0%: slower than TRL (0.91x)"]
 
 
+@pytest.mark.slow
 def test_a_small_run_writes_its_page(tmp_path, monkeypatch, capsys):
     small = {**bench.QUICK_MODEL, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 64}
     small |= {"num_attention_heads": 2}
@@ -60,6 +61,7 @@ def test_a_small_run_writes_its_page(tmp_path, monkeypatch, capsys):
     assert len(rows) == 24 and all(float(r["seconds"]) > 0 for r in rows)
 
 
+@pytest.mark.slow
 def test_both_sides_have_the_same_loss_gradient(tmp_path):
     """TRL's DPO and ours on trees: the bench must not compare two different things."""
     from negrl.quiet import quiet
@@ -73,6 +75,7 @@ def test_both_sides_have_the_same_loss_gradient(tmp_path):
     assert runners[0].trainer.data_collator(runners[0].rows(problems))["prefix_tree"].nodes < 4096 / 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="memory is read from Linux's /proc")
 def test_memory_is_measured_in_a_process_of_its_own():
     shape = {**bench.QUICK_MODEL, "num_hidden_layers": 1}

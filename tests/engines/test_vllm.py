@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from negrl.engines import Request, open_engine
+from negrl.engines.section import EngineSection
 from negrl.errors import InputError
-from negrl.recipe import EngineSection, PolicySection
+from negrl.recipe import PolicySection
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 

@@ -12,8 +12,7 @@ from negrl.problems import load_problems
 from negrl.recipe import load_recipe
 from negrl.records import AdvantageRow, Step, Trace
 from negrl.store import Store
-
-from .conftest import TINY, Ran
+from tests.pipeline.helpers import TINY, Ran
 
 
 def stage(folder: Path, kind: str):

@@ -15,8 +15,7 @@ import pytest
 import negrl.store
 from negrl.records import Trace
 from negrl.store import Store
-
-from .conftest import TINY, Ran
+from tests.pipeline.helpers import TINY, Ran
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def test_ctrl_c_says_that_it_goes_on(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     # Python itself dies of the signal when it struck inside an exec(); a shell calls both 130
     assert process.returncode in (130, -signal.SIGINT)
-    assert stderr.strip() == "negrl: stopped; the same command goes on from here"
+    assert stderr.strip() == "negrl: stopped; the same command continues from here"
 
 
 def test_sigkill(first: Ran, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from negrl.labelers import LABELERS, open_labeler
 from negrl.labeling.driver import LabelCounts
-from negrl.pipeline.labels import _value_settings, shares
+from negrl.options import keyed_names
+from negrl.pipeline.values import shares
 from negrl.recipe import LabelSection
 from negrl.records import Rollout, Step
 from negrl.store import Stage, Store
-
-from .conftest import Ran
+from tests.pipeline.helpers import Ran
 
 
 def stages(folder: Path, kind: str, labeler: str) -> Stage:
@@ -30,7 +31,8 @@ def label(first: Ran, tiny: Callable[..., Ran], folder: Path, *overrides: str) -
         shutil.copytree(first.folder, folder)
         for stage in (folder / "stages").glob("value-*"):
             shutil.rmtree(stage)
-    return tiny(folder, *overrides, until="credit")
+    reads_k = any(name in str(overrides) for name in ("fixed", "bisect", "first_zero"))
+    return tiny(folder, *overrides, *([] if reads_k else ["label.k=null"]), until="credit")
 
 
 @pytest.mark.parametrize(
@@ -91,51 +93,77 @@ def test_a_budget_is_shared_by_traces() -> None:
         assert sum(b or 0 for b in shares(budget, [5, 2, 9, 1])) == budget
 
 
-CHANGED = {
-    "k": 9, "max_rollouts": 7, "budget_tokens": 5, "belief": "= ", "best_of": 2, "stop": ["b"], "confidence": 0.8,
-    "dead_zone": 0.3, "require_significance": True, "value_band": (0.2, 0.8), "after_pit": "keep",
-    "split": "chain", "pattern": "x", "min_chars": 3, "max_steps": 5, "max_tokens": 9, "shard_size": 3, "seed": 4,
-    "agree": ("fixed", "bisect"), "step_chances": False, "prm": "m", "shuffle": True,
+def key(section: LabelSection, imported: bool = False) -> dict:
+    return section.values_key(open_labeler(section, lambda problem, prefix: 1.0), imported)
+
+
+OTHER = {"best_of": 2, "belief": "= ", "budget_tokens": 5, "agree": ("fixed", "bisect"), "prm": "m"}
+"""Values for options whose type a test can't guess from their default."""
+
+
+def another(name: str, value: object) -> object:
+    if name in OTHER:
+        return OTHER[name]
+    return not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
+
+
+@pytest.mark.parametrize("name", LABELERS)
+def test_every_option_of_a_labeler_is_in_the_key_of_its_values(name: str) -> None:
+    """Whatever a module declares makes another stage when it changes, unless it says that it must not."""
+    required = {"prm": "x"} if name == "prm" else {}
+    section = LabelSection(labeler=name, **required)
+    options = LABELERS[name].options
+    for option in options.model_fields:
+        changed = LabelSection(**{"labeler": name, **required, option: another(option, getattr(section, option))})
+        assert (key(changed) != key(section)) == (option in keyed_names(options)), option
+
+
+COMMON = {
+    "prompt_rollouts": 9, "stop": ["b"], "max_tokens": 9, "confidence": 0.8, "shard_size": 3, "seed": 4,
+    "split": "chain", "min_chars": 3, "max_steps": 5, "dead_zone": 0.3, "require_significance": True,
+    "value_band": (0.2, 0.8), "after_pit": "keep", "shuffle": True,
 }  # fmt: skip
-ALL = {"split", "min_chars", "max_steps"}
-VALUED = ALL | {"value_band", "confidence"}
+SPLIT = {"split", "min_chars", "max_steps"}
+VALUED = SPLIT | {"value_band", "confidence"}
 DRAWN = VALUED | {"max_tokens", "stop", "seed"}
-COUNTED = DRAWN | {"k", "best_of"}
-ADAPTIVE = DRAWN | {"max_rollouts", "step_chances", "budget_tokens", "dead_zone", "belief", "best_of", "shard_size"}
 
 
 @pytest.mark.parametrize(
     ("fields", "reads"),
     [
-        ({"labeler": "none"}, ALL),
+        ({"labeler": "none"}, SPLIT),
         ({"labeler": "oracle"}, VALUED),
         ({"labeler": "arithmetic"}, VALUED),
-        ({"labeler": "fixed"}, COUNTED),
-        ({"labeler": "bisect"}, COUNTED),
-        ({"labeler": "first_zero"}, COUNTED),
-        ({"labeler": "belief"}, VALUED | {"belief", "best_of", "seed"}),
-        ({"labeler": "adaptive"}, ADAPTIVE),
-        ({"labeler": "prm", "prm": "x"}, VALUED | {"best_of"}),
-        ({"labeler": "consensus"}, ADAPTIVE | {"agree", "require_significance"}),
-        (
-            {"labeler": "consensus", "agree": ("bisect", "belief")},
-            COUNTED | {"belief", "agree", "dead_zone", "require_significance", "shard_size"},
-        ),
+        ({"labeler": "fixed"}, DRAWN),
+        ({"labeler": "bisect"}, DRAWN),
+        ({"labeler": "first_zero"}, DRAWN),
+        ({"labeler": "belief"}, VALUED | {"seed"}),
+        ({"labeler": "adaptive"}, DRAWN | {"dead_zone", "shard_size"}),
+        ({"labeler": "prm", "prm": "x"}, VALUED),
+        ({"labeler": "consensus"}, DRAWN | {"dead_zone", "shard_size", "require_significance"}),
+        ({"labeler": "consensus", "agree": ("bisect", "belief")}, DRAWN | {"dead_zone", "require_significance"}),
     ],
 )
-def test_the_settings_that_values_depend_on(fields: dict, reads: set[str]) -> None:
+def test_the_common_settings_that_values_depend_on(fields: dict, reads: set[str]) -> None:
     """Each of them, and no other, makes another stage: rollouts are dear."""
+    assert set(COMMON) == set(LabelSection.model_fields) - {"labeler"}
     section = LabelSection(**fields)
-    assert set(CHANGED) == set(LabelSection.model_fields) - {"labeler"}
-    base = _value_settings(section, imported=False)
-    changed = {
-        name
-        for name, value in CHANGED.items()
-        if _value_settings(section.model_copy(update={name: value}), imported=False) != base
-    }
-    assert changed == reads
-    # Imported traces: V_0 comes from k draws of the policy, where there is one at work.
-    needs_v0 = "seed" in reads
-    assert (_value_settings(section, imported=True) == base) == (not needs_v0 or "k" in reads)
-    pattern = section.model_copy(update={"split": "pattern"})
-    assert _value_settings(pattern, False) != _value_settings(pattern.model_copy(update={"pattern": "x"}), False)
+    for imported in (False, True):
+        base = key(section, imported)
+        changed = {n for n, v in COMMON.items() if key(section.model_copy(update={n: v}), imported) != base}
+        # Imported traces: V_0 comes from samples of the policy, where there is one at work.
+        assert changed == reads | ({"prompt_rollouts"} if imported and "seed" in reads else set())
+
+
+def test_the_options_of_the_splitter_are_in_the_key() -> None:
+    section = LabelSection(split="pattern")
+    assert key(section) != key(section.model_copy(update={"pattern": "x"}))
+
+
+def test_the_keys_that_stages_were_stored_under(tmp_path: Path) -> None:
+    """As they were before labelers declared themselves: values that were paid for are found again."""
+    assert key(LabelSection(split="chain")) == {
+        "labeler": "adaptive", "split": "chain", "min_chars": 1, "max_steps": 32, "value_band": (0.1, 0.9),
+        "confidence": 0.9, "max_tokens": None, "stop": [], "seed": 0, "max_rollouts": 16, "step_chances": True,
+        "budget_tokens": None, "dead_zone": 0.2, "belief": None, "best_of": 1, "shard_size": 64,
+    }  # fmt: skip

@@ -16,8 +16,7 @@ from negrl.pipeline import run
 from negrl.recipe import load_recipe
 from negrl.records import Step, Trace
 from negrl.store import Store
-
-from .conftest import TINY, Ran
+from tests.pipeline.helpers import TINY, Ran
 
 ARMS = ["sft", "rft", "dpo", "step_dpo", "step_advantage"]
 

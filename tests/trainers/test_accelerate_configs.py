@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import fsdp_script
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
@@ -18,6 +17,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 
 from negrl.errors import InputError
 from negrl.trainers.distributed import check_trainer
+from tests.trainers import fsdp_script
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))

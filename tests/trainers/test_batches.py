@@ -3,7 +3,6 @@
 import datasets
 import numpy as np
 import pytest
-from conftest import advantage_rows, pair_rows, sft_rows
 
 from negrl.errors import InputError
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
@@ -11,6 +10,7 @@ from negrl.trainers.batches import GlobalBatches, Rows
 from negrl.trainers.preference import PairCollator
 from negrl.trainers.rows import check_rows, table_hash, training_columns, write_table
 from negrl.trainers.step_advantage import AdvantageCollator
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 
 
 def plan(count=37, rows=8, accumulation=1, processes=1, rank=0, **options):

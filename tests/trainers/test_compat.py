@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import sft_rows
-from test_fit import difference, load, run, weights
 
 from negrl.quiet import quiet
 from negrl.trainers import compat
 from negrl.trainers.batches import pad
 from negrl.trainers.compat import add_small_head, score
+from tests.trainers.helpers import sft_rows
+from tests.trainers.test_fit import difference, load, run, weights
 
 
 def batch():
@@ -50,7 +50,7 @@ def test_the_small_head_and_trls_fused_head_are_the_same_function(tiny, monkeypa
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "step_advantage"])
 def test_training_through_either_head_gives_the_same_model(method, tiny, tmp_path, monkeypatch):
-    from test_fit import KINDS
+    from tests.trainers.test_fit import KINDS
 
     rows = KINDS[method][0](16)
     small = run(method, rows, tiny, tmp_path / "small")

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import sft_rows
-from test_fit import difference, run, weights
 
 from negrl.errors import InputError
 from negrl.trainers.distributed import barrier, check_processes, is_main, world_size
+from tests.trainers.helpers import sft_rows
+from tests.trainers.test_fit import difference, run, weights
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5
@@ -27,7 +27,7 @@ def launch(*command, **environment):
 
 
 def test_two_processes_train_what_one_does(tiny, tmp_path):
-    from ddp_script import cases, train
+    from tests.trainers.ddp_script import cases, train
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     done = launch(*torchrun, HERE / "ddp_script.py", tiny, tmp_path / "two", 2)

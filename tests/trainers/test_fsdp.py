@@ -7,13 +7,13 @@ import json
 import shutil
 from pathlib import Path
 
-import fsdp_script
 import pytest
-from conftest import build
 from safetensors.torch import load_file
-from test_distributed import launch
 
 from negrl.trainers.checkpoints import is_whole
+from tests.trainers import fsdp_script
+from tests.trainers.helpers import build
+from tests.trainers.test_distributed import launch
 
 HERE = Path(__file__).parent
 CASES = list(fsdp_script.cases())

@@ -5,8 +5,6 @@ import math
 
 import pytest
 import torch
-from conftest import advantage_rows, pair_rows, sft_rows
-from test_fit import load, log_probs
 
 from negrl.methods.guards import GuardOptions
 from negrl.records import AdvantageRow, PreferenceRow, UnaryRow, to_arrow
@@ -14,6 +12,8 @@ from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe,
 from negrl.trainers.guards.probes import probes, unweighted_share
 from negrl.trainers.guards.rules import tripped
 from negrl.trainers.sft import TokenCollator
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
+from tests.trainers.test_fit import load, log_probs
 
 
 def scored(path):

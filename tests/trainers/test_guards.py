@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from conftest import advantage_rows, pair_rows, sft_rows, tokens
-from test_fit import KINDS, difference, log_probs, run, weights
 
 from negrl.errors import GuardTripped
 from negrl.methods.guards import GuardOptions
 from negrl.records import PreferenceRow, SftRow, to_arrow
 from negrl.trainers.guards.probes import hold_out
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows, tokens
+from tests.trainers.test_fit import KINDS, difference, log_probs, run, weights
 
 SMALL = {"holdout": 0.25, "at_least": 2, "every": 2, "samples": 3, "max_new_tokens": 6, "samples_every": 4}
 NEVER = {
@@ -184,7 +184,7 @@ def test_the_command_line_ends_with_code_3_and_one_sentence(tiny, tmp_path):
     import subprocess
     import sys
 
-    from conftest import CHARACTERS
+    from tests.trainers.helpers import CHARACTERS
 
     rng = random.Random(0)
     with (tmp_path / "p.jsonl").open("w") as handle:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
 GUARDS = {
     "holdout": 0.25,
     "at_least": 2,
@@ -21,12 +20,11 @@ GUARDS = {
 
 
 def train(model, out, rows_per_process):
-    from conftest import advantage_rows, sft_rows
-
     from negrl.methods import METHODS
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
     from negrl.records import AdvantageRow, SftRow
-    from negrl.trainers.fit import fit
+    from negrl.trainers.fit import Training, fit
+    from tests.trainers.helpers import advantage_rows, sft_rows
 
     base = {"per_device_train_batch_size": rows_per_process, "num_train_epochs": 2, "logging_steps": 1}
     signed = {"learning_rate": 1e-3, "normalize": "step", "anchor": 0.1, "guards": {**GUARDS, "keep": "best"}}
@@ -36,12 +34,12 @@ def train(model, out, rows_per_process):
         ("sft", sft_rows(44), SftRow, wild),
     ):
         policy = PolicySection(model=str(model))
-        fit(METHODS[name], {**base, **fields}, rows, row_type, str(model), out / name, policy, 0)
+        fit(Training(METHODS[name], {**base, **fields}, policy, str(model)), rows, row_type, out / name)
 
 
 def test_two_processes_see_and_decide_what_one_does(tiny, tmp_path):
-    from test_distributed import launch
-    from test_fit import difference, weights
+    from tests.trainers.test_distributed import launch
+    from tests.trainers.test_fit import difference, weights
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     done = launch(*torchrun, __file__, tiny, tmp_path / "two")
@@ -63,5 +61,4 @@ def test_two_processes_see_and_decide_what_one_does(tiny, tmp_path):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
     train(Path(sys.argv[1]), Path(sys.argv[2]), 4)

@@ -8,14 +8,14 @@ import json
 import math
 from pathlib import Path
 
-import layouts_script
 import pytest
-from layouts_script import LAYOUTS, OTHERS, ROWS, STEPS
 from safetensors.torch import load_file
-from test_distributed import launch
-from test_step_grpo import model as five  # noqa: F401  (a fixture)
 
 from negrl.errors import InputError
+from tests.trainers import layouts_script
+from tests.trainers.layouts_script import LAYOUTS, OTHERS, ROWS, STEPS
+from tests.trainers.test_distributed import launch
+from tests.trainers.test_step_grpo import model as five  # noqa: F401  (a fixture)
 
 HERE = Path(__file__).parent
 LOSS, NORM, WEIGHTS = 1e-5, 1e-5, 1e-5

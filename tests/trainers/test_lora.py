@@ -9,23 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import advantage_rows, build, pair_rows, sft_rows
 from safetensors.torch import load_file
-from test_distributed import launch
-from test_fit import difference, load, weights
-from test_methods import unary_rows
-from test_process_reward import value_rows
-from test_resume import Killed, kill_at
-from test_tree_training import ROWS as SHARING
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers.checkpoints import is_whole
 from negrl.trainers.config import configure
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.loading import load_network
+from tests.trainers.helpers import advantage_rows, build, pair_rows, sft_rows
+from tests.trainers.test_distributed import launch
+from tests.trainers.test_fit import difference, load, weights
+from tests.trainers.test_methods import unary_rows
+from tests.trainers.test_process_reward import value_rows
+from tests.trainers.test_resume import Killed, kill_at
+from tests.trainers.test_tree_training import ROWS as SHARING
 
 HERE = Path(__file__).parent
 ROWS = {
@@ -44,7 +43,9 @@ SMALL = {"r": 4, "alpha": 12}
 def train(method, rows, model, out, lora=SMALL, dtype="float32", seed=0, on_step=None, **fields):
     base = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model), dtype=dtype, lora=None if lora is None else LoraSection(**lora))
-    return fit(METHODS[method], {**base, **fields}, rows, type(rows[0]), str(model), out, policy, seed, on_step)
+    return fit(
+        Training(METHODS[method], {**base, **fields}, policy, str(model), seed), rows, type(rows[0]), out, on_step
+    )
 
 
 def by_hand(model: Path, adapter: Path, scale: float) -> dict[str, torch.Tensor]:

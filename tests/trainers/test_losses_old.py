@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from test_losses import make
 
 from negrl.trainers.losses import step_advantage_loss, step_weights, taper
+from tests.trainers.test_losses import make
 
 AGE = torch.tensor([0, 1, 3, 0])
 

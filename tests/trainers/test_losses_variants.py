@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from test_losses import make
 
 from negrl.trainers.losses import count_items, step_advantage_loss, step_lengths, step_weights, taper
+from tests.trainers.test_losses import make
 
 VARIANTS = [
     {"weights": "signed", "negative_weight": 0.7, "clip": 0.9},

@@ -8,22 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import advantage_rows, build, sft_rows
-from test_fit import difference, weights
-from test_methods import unary_rows
-from test_process_reward import value_rows
-from test_step_grpo import model as five_tokens  # noqa: F401 - a fixture
-from test_step_grpo import recipe as online_recipe
-from test_step_grpo import train as train_online
-from test_tree_training import advantages, answers, pairs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers import compat
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.head import AT_LEAST
+from tests.trainers.helpers import advantage_rows, build, sft_rows
+from tests.trainers.test_fit import difference, weights
+from tests.trainers.test_methods import unary_rows
+from tests.trainers.test_process_reward import value_rows
+from tests.trainers.test_step_grpo import model as five_tokens  # noqa: F401 - a fixture
+from tests.trainers.test_step_grpo import recipe as online_recipe
+from tests.trainers.test_step_grpo import train as train_online
+from tests.trainers.test_tree_training import advantages, answers, pairs
 
 VOCABULARY = 20_000
 LIMIT = (AT_LEAST + 10) * VOCABULARY
@@ -45,7 +44,7 @@ SHARING = ("rft", "dpo", "step_dpo", "step_advantage", "nsr", "topr")
 def train(method, rows, model, out, lora=False, dtype="float32", **fields):
     base = {"learning_rate": 1e-3, "per_device_train_batch_size": 32, "max_steps": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model), dtype=dtype, lora=LoraSection(r=4) if lora else None)
-    return fit(METHODS[method], {**base, **fields}, rows, type(rows[0]), str(model), out, policy, 0)
+    return fit(Training(METHODS[method], {**base, **fields}, policy, str(model)), rows, type(rows[0]), out)
 
 
 class TooLarge(Exception):

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import advantage_rows
-from test_fit import difference, log_probs, run, weights
-from test_tree_training import advantages
 
 from negrl.errors import InputError
 from negrl.recipe import load_recipe
+from tests.trainers.helpers import advantage_rows
+from tests.trainers.test_fit import difference, log_probs, run, weights
+from tests.trainers.test_tree_training import advantages
 
 
 def aged(rows, ages=(0, 1, 2)):

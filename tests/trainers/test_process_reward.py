@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tokens
 
 from negrl.errors import InputError
 from negrl.labelers.base import Task
 from negrl.labelers.prm import PrmLabeler, scores
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, StepValueRow
 from negrl.steps.split import Span
 from negrl.steps.values import exact
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.process_reward import NO_TARGET, value_loss
+from tests.trainers.helpers import tokens
 
 BAD = 2  # once this token is there, the chance is 0.1; before, 0.9
 
@@ -45,7 +45,7 @@ def value_rows(count: int, seed: int = 0) -> list[StepValueRow]:
 def train(rows, model, out, **fields):
     base = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model))
-    return fit(METHODS["process_reward"], {**base, **fields}, rows, StepValueRow, str(model), out, policy, 0)
+    return fit(Training(METHODS["process_reward"], {**base, **fields}, policy, str(model)), rows, StepValueRow, out)
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from conftest import advantage_rows, pair_rows, sft_rows
-from test_fit import difference, run, weights
 
 from negrl.trainers.checkpoints import TimedCheckpoints, is_whole, last_checkpoint
+from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
+from tests.trainers.test_fit import difference, run, weights
 
 
 class Killed(Exception):
@@ -90,14 +90,13 @@ def test_checkpoints_of_other_settings_are_not_resumed(tiny, tmp_path):
 TWO = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import sft_rows
-from test_fit import run
-from test_resume import fields, kill_at
+from tests.trainers.helpers import sft_rows
+from tests.trainers.test_fit import run
+from tests.trainers.test_resume import fields, kill_at
 steps = []
-step = kill_at(int(sys.argv[3])) if sys.argv[3] != "never" else lambda step, *_: steps.append(step)
-for folder in map(Path, sys.argv[4:]):
-    run("sft", sft_rows(36), sys.argv[2], folder, fields("sft"), on_step=step)
+step = kill_at(int(sys.argv[2])) if sys.argv[2] != "never" else lambda step, *_: steps.append(step)
+for folder in map(Path, sys.argv[3:]):
+    run("sft", sft_rows(36), sys.argv[1], folder, fields("sft"), on_step=step)
     print(folder.name, "returned", steps, flush=True)
 """
 
@@ -105,11 +104,11 @@ for folder in map(Path, sys.argv[4:]):
 def test_two_processes_killed_and_resumed(tiny, tmp_path):
     """Two go on as two, and end where one process with their global batch ends that never stopped. One alone, with
     another global batch, starts over; a training that is done stays done."""
-    from test_distributed import HERE, launch
+    from tests.trainers.test_distributed import launch
 
     (tmp_path / "two.py").write_text(TWO)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", tmp_path / "two.py")
-    done = launch(*torchrun, HERE, tiny, 6, tmp_path / "out")
+    done = launch(*torchrun, tiny, 6, tmp_path / "out")
     assert done.returncode != 0 and "test_resume.Killed" in done.stderr, done.stderr[-3000:]
     # 3 steps per epoch: the checkpoint is one step into the second.
     assert last_checkpoint(tmp_path / "out" / "checkpoints").name == "checkpoint-4"
@@ -117,7 +116,7 @@ def test_two_processes_killed_and_resumed(tiny, tmp_path):
     steps = []
     run("sft", sft_rows(36), tiny, tmp_path / "out", fields("sft"), on_step=lambda s, *_: steps.append(s))
     assert steps == list(range(1, 16))
-    done = launch(*torchrun, HERE, tiny, "never", tmp_path / "resumed", tmp_path / "out")
+    done = launch(*torchrun, tiny, "never", tmp_path / "resumed", tmp_path / "out")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed returned [5, 6, 7, 8, 9]" in done.stdout and "out returned [5, 6, 7, 8, 9]" in done.stdout
     one = {**fields("sft"), "per_device_train_batch_size": 16}

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import advantage_rows
-from test_fit import difference, log_probs, run, weights
 
 from negrl.errors import InputError
 from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.recipe import load_recipe
+from tests.trainers.helpers import advantage_rows
+from tests.trainers.test_fit import difference, log_probs, run, weights
 
 RECIPE = """
 name: r

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_fit
-from conftest import tokens
-from test_batches import steps_of
-from test_distributed import launch
-from test_fit import difference, run, weights
 
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
 from negrl.trainers import compat
 from negrl.trainers.batches import GlobalBatches
 from negrl.trainers.rows import training_columns
+from tests.trainers import test_fit
+from tests.trainers.helpers import tokens
+from tests.trainers.test_batches import steps_of
+from tests.trainers.test_distributed import launch
+from tests.trainers.test_fit import difference, run, weights
 
 HERE = Path(__file__).parent
 
@@ -192,7 +192,7 @@ def test_problems_are_numbered_as_they_come():
 
 
 def test_any_layout_has_the_same_grouped_batches(monkeypatch):
-    import test_batches
+    from tests.trainers import test_batches
 
     real = test_batches.GlobalBatches
     monkeypatch.setattr(test_batches, "GlobalBatches", lambda *a, **k: real(*a, **k, groups=np.arange(37) // 3))

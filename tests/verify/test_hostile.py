@@ -12,7 +12,7 @@ import pytest
 from negrl.recipe import VerifySection
 from negrl.verify import Verifier
 from negrl.verify.equivalence import compare_math
-from negrl.verify.extract import METHODS, extract
+from negrl.verify.extract import EXTRACTORS, extract
 from negrl.verify.pool import Failure, Pool, _pools, shared_pool
 from tests.verify.hostile import ANSWERS, GOLDS, LARGE, RESPONSES, SENTINEL, SMALL
 
@@ -99,7 +99,7 @@ def test_the_pool_itself_needs_no_help_from_the_fast_way(pool: Pool) -> None:
     usual(pool)
 
 
-@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("method", ["auto", *EXTRACTORS])
 def test_responses_are_looked_through_in_linear_time(method: str) -> None:
     """A scan that is not linear takes hours here."""
     started = time.monotonic()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import negrl.verify as verify_room
-from negrl.problems.files import read_rows
+from negrl.files import read_rows
 from negrl.recipe import VerifySection
 from negrl.records import Verdict
 from negrl.verify import Verifier

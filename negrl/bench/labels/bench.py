@@ -15,11 +15,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from negrl.bench.labels.results import LabelCost, Measured, Overhead, PolicyCost, Settings, name_of
+from negrl.bench.labels.results import LabelCost, Measured, Overhead, PolicyCost, Settings, default_rollouts, name_of
 from negrl.bench.stats import resamples
 from negrl.errors import InputError
 from negrl.progress import Reporter
-from negrl.recipe import BELIEF_TEXTS, LabelSection, Recipe, load_recipe
+from negrl.recipe import LabelSection, Recipe, load_recipe
+from negrl.verify.extract import text_before
 
 if TYPE_CHECKING:
     from negrl.bench.labels.stages import Subject
@@ -62,7 +63,7 @@ def _check(recipe: Recipe) -> None:
     sample = recipe.sample
     if (sample.temperature, sample.top_p, sample.top_k, sample.stop) != (1.0, 1.0, 0, []) or recipe.label.stop:
         raise InputError("bench label-cost: true values are of sampling at temperature 1, top_p 1, no top_k, no stop")
-    if recipe.label.max_tokens is not None or recipe.label.best_of != 1:
+    if recipe.label.max_tokens is not None or getattr(recipe.label, "best_of", 1) != 1:
         raise InputError("bench label-cost: leave label.max_tokens and label.best_of at their defaults")
     if recipe.problems is None or recipe.problems.source != "chain":
         raise InputError("bench label-cost: expected problems.source: chain, whose small policies can be enumerated")
@@ -73,20 +74,17 @@ def _check(recipe: Recipe) -> None:
 def ladder(recipe: Recipe, settings: Settings) -> list[tuple[str, LabelSection]]:
     """Every labeler to compare, by name. The most rollouts come first: what asks for fewer finds them drawn."""
     section = recipe.label
-    text = section.belief or BELIEF_TEXTS[recipe.verify.extract]
-
-    def like(**changes: object) -> LabelSection:
-        return LabelSection.model_validate({**section.model_dump(), **changes})
+    text = getattr(section, "belief", None) or text_before(recipe.verify.extract)
+    like = section.with_labeler
 
     peers = [("fixed", k) for k in sorted(settings.fixed, reverse=True)]
     peers += [("bisect", settings.bisect), ("first_zero", settings.first_zero)]
-    found = [(name_of(labeler, k), like(labeler=labeler, k=k)) for labeler, k in peers]
-    found += [("belief", like(labeler="belief", belief=text)), ("oracle", like(labeler="oracle"))]
-    budgets = sorted({*settings.adaptive, section.max_rollouts}, reverse=True)
-    for n in budgets:
+    found = [(name_of(labeler, k), like(labeler, k=k)) for labeler, k in peers]
+    found += [("belief", like("belief", belief=text)), ("oracle", like("oracle"))]
+    for n in sorted({*settings.adaptive, default_rollouts(recipe)}, reverse=True):
         limits = {"max_rollouts": n} if n else {"max_rollouts": 1, "budget_tokens": 0}
-        found += [(name_of("adaptive", n), like(labeler="adaptive", **limits))]
-        found += [(name_of("blind", n), like(labeler="adaptive", step_chances=False, **limits))]
+        found += [(name_of("adaptive", n), like("adaptive", **limits))]
+        found += [(name_of("blind", n), like("adaptive", step_chances=False, **limits))]
     return found
 
 
@@ -148,9 +146,10 @@ def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[
         for spent in done.stage.iterate("spent", stages.Spent):
             cost = {"tokens": spent.tokens, "rollouts": spent.rollouts}
             tallies[spent.problem_id].append(dict.fromkeys(FIELDS, 0.0) | cost)
-        most = 0 if setting.budget_tokens == 0 else setting.max_rollouts
-        budget = {"adaptive": most, "belief": 0, "oracle": 0}.get(setting.labeler, setting.k)
-        kind = setting.labeler if setting.step_chances else "blind"
+        options = setting.picked_options()
+        most = 0 if options.get("budget_tokens") == 0 else options.get("max_rollouts", 0)
+        budget = options.get("k", most)
+        kind = setting.labeler if options.get("step_chances", True) else "blind"
         measured.append(Measured(kind, budget, table(tallies, problems)))
     sampled = who.read()
     return PolicyCost(
@@ -167,10 +166,10 @@ def _overheads(frame: Frame, who: Subject, settings: Settings) -> list[Overhead]
     from negrl.bench.labels import stages
     from negrl.bench.labels.grow import grow
 
-    section = frame.recipe.label
+    section, rollouts = frame.recipe.label, default_rollouts(frame.recipe)
     labelers = {
-        f"fixed K={settings.overhead_k}": section.model_copy(update={"labeler": "fixed", "k": settings.overhead_k}),
-        f"adaptive {section.max_rollouts}": section.model_copy(update={"labeler": "adaptive"}),
+        name_of("fixed", settings.overhead_k): section.with_labeler("fixed", k=settings.overhead_k),
+        name_of("adaptive", rollouts): section.with_labeler("adaptive", max_rollouts=rollouts),
     }
     rows = []
     with TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.bench.labels.metrics import METRICS, Metric
-from negrl.bench.labels.results import COLUMNS, LabelCost, PolicyCost, name_of, pooled, ratios
+from negrl.bench.labels.results import COLUMNS, LabelCost, PolicyCost, default_rollouts, name_of, pooled, ratios
 from negrl.bench.page import between, number, percent, render, to_csv
 from negrl.progress import Reporter
 from negrl.store import write_atomic
@@ -84,12 +84,12 @@ def page(found: LabelCost, rows: Sequence[Row], stem: str) -> str:
     from negrl.bench.labels.stages import NOT_UNCERTAIN
 
     every, policies = pooled(found.policies), found.policies
-    default = every.named(name_of("adaptive", found.recipe.label.max_rollouts))
+    rollouts = default_rollouts(found.recipe)
     against = [*ratios(found), *ratios(found, "blind")]
     return render(
         "label-cost.md", found=found, stem=stem, recipe=found.recipe, settings=found.settings, METRICS=METRICS,
-        default=default, peer=every.named("fixed K=16"), against=against, NOT_UNCERTAIN=NOT_UNCERTAIN,
-        OUTSIDE=OUTSIDE, tables=tables(rows, [p.name for p in policies]),
+        rollouts=rollouts, default=every.named(name_of("adaptive", rollouts)), peer=every.named("fixed K=16"),
+        against=against, NOT_UNCERTAIN=NOT_UNCERTAIN, OUTSIDE=OUTSIDE, tables=tables(rows, [p.name for p in policies]),
         blur=sum(p.total("blur") for p in policies) / sum(p.total("steps") for p in policies),
         steps=policies[0].total("steps") / max(1.0, policies[0].total("traces")),
         missed=[(a, GOALS[a.peer]) for a in against if a.ratio.low < GOALS.get(a.peer, -math.inf)],

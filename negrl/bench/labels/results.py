@@ -11,6 +11,7 @@ import numpy as np
 from negrl.bench.labels.metrics import FIELDS, METRICS, Ratio, token_ratio
 from negrl.bench.page import Column, a_number, a_whole
 from negrl.bench.stats import interval
+from negrl.labelers.adaptive import AdaptiveOptions
 from negrl.recipe import Recipe
 
 ALL = "all"
@@ -42,6 +43,11 @@ class Settings:
     large_hidden: int = 256
     large_layers: int = 8
     """Of the larger model that the driver's overhead is measured with, too."""
+
+
+def default_rollouts(recipe: Recipe) -> int:
+    """What `adaptive` takes at most, by the recipe or by default."""
+    return int(getattr(recipe.label, "max_rollouts", AdaptiveOptions().max_rollouts))
 
 
 def name_of(labeler: str, budget: int) -> str:

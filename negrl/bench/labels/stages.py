@@ -17,7 +17,7 @@ from negrl.bench.labels.truth import Bounds
 from negrl.engines.base import Engine, Request
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import LabelResult, label_traces
-from negrl.labeling.rollouts import Verify
+from negrl.labeling.rollouts import Tools, Verify
 from negrl.pipeline import traces as tracing
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length
@@ -88,7 +88,7 @@ def truth(frame: Frame, who: Subject, prune: float) -> Done:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from negrl.bench.labels.truth import true_values
+        from negrl.bench.labels.truth import Writer, true_values
         from negrl.quiet import quiet
         from negrl.verify import Verifier
 
@@ -97,10 +97,9 @@ def truth(frame: Frame, who: Subject, prune: float) -> Done:
         bar.total(len({t.problem_id for t in traces}))
         with quiet():
             model = AutoModelForCausalLM.from_pretrained(who.policy.model, dtype=torch.float32).eval()
-        found = true_values(
-            model, frame.tokenizer(who.policy), who.checked.by_id, traces, spans, Verifier(recipe.verify).verify,
-            recipe.sample.max_tokens, prune, bar.advance,
-        )  # fmt: skip
+        verify, tokenizer = Verifier(recipe.verify).verify, frame.tokenizer(who.policy)
+        writer = Writer(model, tokenizer, verify, recipe.sample.max_tokens, prune)
+        found = true_values(writer, who.checked.by_id, traces, spans, bar.advance)
         rows = [
             TrueValue(trace.trace_id, i, bounds.low, bounds.high)
             for trace, values in zip(traces, found, strict=True)
@@ -115,7 +114,7 @@ def truth(frame: Frame, who: Subject, prune: float) -> Done:
     inputs = {
         "traces": who.verified.key, "policy": who.policy.key, "max_tokens": recipe.sample.max_tokens,
         "prune": prune, "label": recipe.label.model_dump(include=_SPLIT | {"value_band", "confidence"}),
-        "verify": recipe.verify.model_dump(include={"extract"}), "code": _code("bench/truth.py"),
+        "verify": recipe.verify.model_dump(include={"extract"}), "code": _code("bench/labels/truth.py"),
     }  # fmt: skip
     return frame.run("truth", f"{who.name} · true values", inputs, work)
 
@@ -243,7 +242,8 @@ def overhead(
 
     inputs = {
         "traces": who.verified.key, "label": section.model_dump(), "parameters": parameters, "problems": problems,
-        "code": _labeler_code(section.labeler), **tracing.drawing(frame), "batch_size": frame.recipe.engine.batch_size,
+        "code": _labeler_code(section.labeler), **tracing.drawing(frame),
+        "batch_size": frame.recipe.engine.model_dump()["batch_size"],
     }  # fmt: skip
     return frame.run("label-overhead", f"overhead · {name} · {thousands(parameters)} parameters", inputs, work)
 
@@ -253,17 +253,11 @@ def _label(
     bar: StageBar,
 ) -> tuple[LabelResult, float]:  # fmt: skip
     """One call for all traces, as in a run; and its wall time."""
-    from negrl.problems import world_of
-
-    world = world_of(frame.recipe.problems)
-    labeler = open_labeler(section, world.value if world else None)
-    tokenizer = frame.tokenizer(who.policy)
+    labeler = open_labeler(section, who.checked.oracle)
     context = context_length(who.policy.model, frame.recipe.policy)
+    tools = Tools(frame.tokenizer(who.policy), verify, frame.recipe.sample, engine, context, on_tokens=bar.add_tokens)
     start = time.perf_counter()
-    result = label_traces(
-        who.checked.by_id, traces, tokenizer, section, labeler, engine, verify, frame.recipe.sample,
-        bar.add_tokens, None, context,
-    )  # fmt: skip
+    result = label_traces(who.checked.by_id, traces, section, labeler, tools)
     return result, time.perf_counter() - start
 
 
@@ -278,7 +272,7 @@ def _spans(frame: Frame, who: Subject, traces: list[Trace]) -> list[list[Span]]:
 @functools.cache
 def _code(part: str) -> str:
     """A fingerprint of the source of a room or file of negrl, as it was when this process first asked."""
-    root = Path(__file__).parent.parent / part
+    root = Path(__file__).parents[2] / part
     files = sorted(root.rglob("*.py")) if root.is_dir() else [root]
     return fingerprint([file.read_text() for file in files])
 
@@ -288,8 +282,9 @@ def _labeler_code(labeler: str) -> str:
     """A fingerprint of the source that a labeler's labels come from: another labeler's is no part of it."""
     shared = {"base", "search", labeler}
     files = []
-    for file in sorted((Path(__file__).parent.parent / "steps").rglob("*.py")):
-        others = file.parent.name == "labelers" and file.stem not in shared
+    house = Path(__file__).parents[2]
+    for file in sorted(file for room in ("steps", "labelers", "labeling") for file in (house / room).rglob("*.py")):
+        others = file.parent.name == "labelers" and file.stem not in {*shared, "posterior"}
         if not (others or file.stem.startswith("equation") or (file.stem == "posterior" and labeler != "adaptive")):
             files.append(file.read_text())
     return fingerprint(files)

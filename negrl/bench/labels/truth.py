@@ -88,15 +88,23 @@ class _Front:
         ]
 
 
+@dataclass(frozen=True)
+class Writer:
+    """How responses are written and judged. `max_tokens`: of a whole response; one that has not ended by then is not
+    successful. `prune`: mass below which a branch is dropped, relative to the last asked prefix above it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    verify: Verify
+    max_tokens: int
+    prune: float = 1e-6
+
+
 def true_values(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    writer: Writer,
     problems: dict[str, Problem],
     traces: Sequence[Trace],
     spans: Sequence[Sequence[Span]],
-    verify: Verify,
-    max_tokens: int,
-    prune: float = 1e-6,
     on_problems: Callable[[int], None] | None = None,
 ) -> list[list[Bounds]]:
     """V_0, V_1, ... of each trace, one for the prompt and one for each step's end; the last is the verdict.
@@ -104,42 +112,37 @@ def true_values(
     Args:
         traces: verified; one with an undecided verdict counts 0, as in labels.
         spans: the steps of each trace.
-        max_tokens: of a whole response; one that has not ended by then is not successful.
-        prune: mass below which a branch is dropped, relative to the last asked prefix above it.
         on_problems: called with the number of problems that were finished since the last call.
     """
     groups: dict[tuple[int, str], list[int]] = {}
     for i, trace in enumerate(traces):
         groups.setdefault((len(trace.prompt_token_ids), trace.problem_id), []).append(i)
-    out: list[list[Bounds]] = [[] for _ in traces]
+    found: dict[int, list[Bounds]] = {}
     ordered = sorted(groups.items())
     at = 0
     while at < len(ordered):
         length = ordered[at][0][0]
         batch = [item for item in ordered[at : at + _PROBLEMS] if item[0][0] == length]  # no padding needed
         at += len(batch)
-        _enumerate(model, tokenizer, problems, traces, spans, verify, max_tokens, prune, batch, out)
+        golds = [problems[problem].gold for (_, problem), _ in batch]
+        found |= _enumerate(writer, golds, [members for _, members in batch], traces, spans)
         if on_problems is not None:
             on_problems(len(batch))
-    return out
+    return [found[i] for i in range(len(traces))]
 
 
 def _enumerate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: dict[str, Problem],
+    writer: Writer,
+    golds: list[str],
+    groups: Sequence[Sequence[int]],
     traces: Sequence[Trace],
     spans: Sequence[Sequence[Span]],
-    verify: Verify,
-    max_tokens: int,
-    prune: float,
-    batch: list[tuple[tuple[int, str], list[int]]],
-    out: list[list[Bounds]],
-) -> None:
-    paths = _Paths(model.config.vocab_size)
-    roots = [paths.node(asked=True) for _ in batch]
+) -> dict[int, list[Bounds]]:
+    """The values of the traces of a few problems, `groups`, by index; all prompts are equally long."""
+    paths = _Paths(writer.model.config.vocab_size)
+    roots = [paths.node(asked=True) for _ in groups]
     ends: dict[int, list[int]] = {}  # trace -> its nodes: the root, then each step's end but the last
-    for root, (_, members) in zip(roots, batch, strict=True):
+    for root, members in zip(roots, groups, strict=True):
         for i in members:
             node, ends[i] = root, [root]
             for span in spans[i][:-1]:
@@ -147,30 +150,16 @@ def _enumerate(
                     node = paths.follow(node, token)
                 paths.asked[node] = True
                 ends[i].append(node)
-    prompts = [traces[members[0]].prompt_token_ids for _, members in batch]
-    golds = [problems[key[1]].gold for key, _ in batch]
-    tree = _Tree(model, tokenizer, paths, golds, verify, max_tokens, prune)
-    found = tree.grow(prompts, roots)
-    for i, nodes in ends.items():
-        verdict = float(traces[i].verdict == CORRECT)
-        out[i] = [*(found[node] for node in nodes), Bounds(verdict, verdict)]
+    found = _Tree(writer, paths, golds).grow([traces[members[0]].prompt_token_ids for members in groups], roots)
+    last = {i: float(traces[i].verdict == CORRECT) for i in ends}
+    return {i: [*(found[node] for node in nodes), Bounds(last[i], last[i])] for i, nodes in ends.items()}
 
 
 class _Tree:
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        paths: _Paths,
-        golds: list[str],
-        verify: Verify,
-        max_tokens: int,
-        prune: float,
-    ):
-        self.model, self.tokenizer, self.verify = model, tokenizer, verify
-        self.max_tokens, self.prune, self.golds = max_tokens, prune, golds
+    def __init__(self, writer: Writer, paths: _Paths, golds: list[str]):
+        self.writer, self.model, self.golds = writer, writer.model, golds
         self.next, self.asked = np.stack(paths.next), np.array(paths.asked)
-        self.eos = int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+        self.eos = int(writer.tokenizer.eos_token_id)  # type: ignore[arg-type]
         self.nodes = 0
         self.right: list[tuple[np.ndarray, np.ndarray]] = []  # (node, chance to end right at once)
         self.open: list[tuple[np.ndarray, np.ndarray]] = []  # (node, chance that was dropped)
@@ -210,11 +199,11 @@ class _Tree:
         chances = torch.softmax(logits.double(), dim=-1).cpu().numpy()
         mass = front.mass[:, None] * chances
         path = self.next[front.path]
-        kept = (mass >= self.prune) | (path != _OFF)
+        kept = (mass >= self.writer.prune) | (path != _OFF)
         self.open.append((front.node, (chances * ~kept).sum(axis=1)))
         self._finish(front, chances, kept)
         kept[:, self.eos] = False
-        if width == self.max_tokens:  # what has not ended now is cut off, and worth 0
+        if width == self.writer.max_tokens:  # what has not ended now is cut off, and worth 0
             return []
         parent, token = np.nonzero(kept)
         if not len(parent):
@@ -238,11 +227,13 @@ class _Tree:
         ending = np.flatnonzero(kept[:, self.eos])
         if not len(ending):
             return
-        texts = self.tokenizer.batch_decode(
+        texts = self.writer.tokenizer.batch_decode(
             front.tokens[ending, 1:].tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         golds = (self.golds[p] for p in front.problem[ending])
-        right = [self.verify(text, gold, "stop").value == CORRECT for text, gold in zip(texts, golds, strict=True)]
+        right = [
+            self.writer.verify(text, gold, "stop").value == CORRECT for text, gold in zip(texts, golds, strict=True)
+        ]
         self.right.append((front.node[ending], chances[ending, self.eos] * np.array(right)))
 
     def _forward(

@@ -6,7 +6,7 @@ Each stage's tokens, seconds and bytes are then scaled: what grows with the prob
 by its optimizer loop, and the rest not at all.
 
 Tokens are generated ones: samples, labels, evaluation. Seconds are CPU seconds of all workers together
-(efficiency_frame). `wall_seconds` is what the clock will say, if the machine stays as busy as in the probe.
+(frame.py). `wall_seconds` is what the clock will say, if the machine stays as busy as in the probe.
 """
 
 from __future__ import annotations

@@ -136,19 +136,10 @@ def title(c: Comparison, measure: str = "pass_at_1") -> str:
 def _finding(c: Comparison) -> dict[str, Any]:
     """Of the main arm and its kin, where they share seeds with SFT."""
     rows = [r for arm in (c.main, *c.several) for r in c.of(arm) if r.readings]
-    zero = {r: c.by["greedy"].at(r).readings["power"] for r in rows}
     return {
-        "c": c, "GOAL": GOAL, "largest": c.curve.sizes[-1], "ours": rows,
-        "findings": [(r, r.readings["power"], zero[r], story(r.readings["power"], zero[r])) for r in rows],
+        "c": c, "GOAL": GOAL, "largest": c.curve.sizes[-1],
+        "findings": [(r, r.readings["power"], c.by["greedy"].at(r).readings["power"]) for r in rows],
     }  # fmt: skip
-
-
-def story(at_one: Reading, at_zero: Reading) -> str:
-    """Is the multiplier at T=0 what it is at T=1?"""
-    if at_zero.high < at_one.low:
-        return "smaller"
-    reached = at_zero.at_least >= GOAL or (at_one.at_least < GOAL and at_zero.side > 0)
-    return "holds" if reached else "not shown"
 
 
 def efficiency_page(c: Comparison, stem: str, command: str, with_costs: bool = True) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.problems.files import column, gold_value, read_rows, text_value
+from negrl.files import column, gold_value, read_rows, text_value
+from negrl.registry import Registry
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 """Qwen2.5-Math's wording, which most reasoning models know."""
@@ -89,10 +90,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark. `template` is the prompt as plain text, `chat` the user's turn with a chat template; both
-    hold {prompt}. `stop` ends a plain-text response (a base model goes on with the next problem). `extract`
-    is the verifier's way to find the answer. `shots` is where worked examples come from: never the
-    benchmark's own problems."""
+    """A benchmark. Its module declares one.
+
+    `template` is the prompt as plain text, `chat` the user's turn with a chat template; both hold {prompt}. `stop`
+    ends a plain-text response (a base model goes on with the next problem). `extract` is how the verifier finds
+    the answer. `shots` is where worked examples come from: never the benchmark's own problems.
+    """
 
     name: str
     title: str
@@ -104,6 +107,9 @@ class Benchmark:
     extract: str = "auto"
     shots: Source | None = None
     note: str = ""
+
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", Benchmark, "negrl.evaluate.benchmarks", "negrl.benchmarks")
 
 
 def either(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
-from negrl.problems.files import gold_value
+from negrl.files import gold_value
 from negrl.verify.extract import boxed
 
 LICENSE = "MIT (contested: the problem texts are AoPS's, DMCA January 2025)"

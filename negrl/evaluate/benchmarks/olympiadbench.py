@@ -8,7 +8,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
 from negrl.evaluate.benchmarks.math import TRAIN
-from negrl.problems.files import column, gold_value
+from negrl.files import column, gold_value
 
 
 def read(row: dict[str, Any], where: str) -> Row:
