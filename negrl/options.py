@@ -27,17 +27,17 @@ class Section(pydantic.BaseModel):
         return self.model_dump(include=keyed_names(type(self)))
 
     @classmethod
-    def _hints(cls) -> Iterable[str]:
-        """Keys that an unknown one may have been meant for."""
-        return cls.model_fields
+    def _hint(cls, key: str) -> str:
+        """What follows the name of an unknown key in the message."""
+        return nearest(key, cls.model_fields) or f"; expected one of {', '.join(cls.model_fields)}"
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         for key in data if isinstance(data, Mapping) else ():
             if key not in cls.model_fields:
-                near = nearest(str(key), cls._hints()) or f"; expected one of {', '.join(cls.model_fields)}"
-                raise PydanticCustomError("unknown_key", "unknown key '{key}'{near}", {"key": str(key), "near": near})
+                context = {"key": str(key), "near": cls._hint(str(key))}
+                raise PydanticCustomError("unknown_key", "unknown key '{key}'{near}", context)
         return data
 
 
@@ -115,16 +115,14 @@ class PickedSection(Section):
             raise located(error, cls, data) from None
         # On the command line a key of the file can't be taken out, only set to null.
         unread = {key for key in cls.every_option() if key not in chosen.model_fields and data.get(key) is None}
-        given = {key: value for key, value in data.items() if key not in unread}
-        for key, readers in cls.every_option().items():
-            if key in given and key not in chosen.model_fields:
-                near = f": only {', '.join(readers)} can read it; leave it out, or set it to null"
-                raise PydanticCustomError("unknown_key", "'{key}'{near}", {"key": key, "near": near})
-        return chosen.model_validate(given)
+        return chosen.model_validate({key: value for key, value in data.items() if key not in unread})
 
     @classmethod
-    def _hints(cls) -> Iterable[str]:
-        return [*cls.model_fields, *cls.every_option()]
+    def _hint(cls, key: str) -> str:
+        options = cls.every_option()
+        if key in options:
+            return f": only {', '.join(options[key])} can read it; leave it out, or set it to null"
+        return nearest(key, [*cls.model_fields, *options]) or super()._hint(key)
 
     def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
         return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())

@@ -15,6 +15,7 @@ from negrl.labelers import open_labeler
 from negrl.methods import METHODS, Method
 from negrl.policy import check_model
 from negrl.problems import SOURCES, load_problems, world_of
+from negrl.problems import imported as importing
 from negrl.recipe import Recipe
 from negrl.records import Problem
 from negrl.store import fingerprint
@@ -66,8 +67,6 @@ def preflight(recipe: Recipe) -> Checked:
         train, evaluate = found.train, found.evaluate
     imported: list[ImportedTrace] = []
     if recipe.traces is not None:
-        from negrl.problems import imported as importing
-
         problems, imported = importing.load(recipe.traces)
         new = problems
         if recipe.problems is not None:

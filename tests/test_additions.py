@@ -116,10 +116,10 @@ def test_every_module_of_the_package_is_what_it_is_called(registry: Registry[Any
 @by_kind
 def test_a_wrong_name_is_one_line_with_the_nearest(registry: Registry[Any]) -> None:
     for name in registry:
-        with pytest.raises(
-            ValueError, match=rf"^unknown {registry.kind} '{name}x' \(did you mean '{name}'\?\); one of"
-        ):
+        with pytest.raises(ValueError, match=r"^unknown") as caught:
             registry.get_or_refuse(f"{name}x")
+        near = f"unknown {registry.kind} '{name}x' (did you mean '{name}'?)"
+        assert str(caught.value) == f"{near}; one of {', '.join(sorted(registry))}"
 
 
 @by_kind
@@ -163,7 +163,7 @@ def test_a_dropped_engine_is_opened_with_its_options(dropped: ModuleType) -> Non
     engine = open_engine(section, "", PolicySection(model="m"))
     assert engine.generate([Request([1], n=2)])[0][1].token_ids == [7]
     assert section.key() == {"kind": "echo", "options": {}, "token": 7}  # not the speed
-    with pytest.raises(ValidationError, match="unknown key 'batch_size'; expected one of kind, device, token, speed"):
+    with pytest.raises(ValidationError, match="only transformers can read it"):
         EngineSection(kind="echo", batch_size=3)
     settings = EvalSettings(engine="echo", options={"token": 9})
     assert settings.engine_section().model_dump() == {"kind": "echo", "device": None, "token": 9, "speed": 1}

@@ -35,6 +35,11 @@ PROBES = {
     "cli": "import negrl.cli",
     "methods": "import negrl.methods",
     "--help": "from typer.testing import CliRunner; import negrl.cli; CliRunner().invoke(negrl.cli.app, ['--help'])",
+    "evaluate --help": "from typer.testing import CliRunner; import negrl.cli\n"
+    "CliRunner().invoke(negrl.cli.app, ['evaluate', 'run', '--help'])",
+    "sources": "from negrl.problems import SOURCES; list(SOURCES)",
+    "engines": "from negrl.engines import ENGINES; list(ENGINES)",
+    "benchmarks": "from negrl.evaluate.benchmarks import BENCHMARKS; list(BENCHMARKS)",
     **{file: f"load_recipe({file!r})" for file in RECIPES},
     **{file: f"load_bench({file!r})" for file in BENCHES},
 }
@@ -74,7 +79,8 @@ def test_the_probe_sees_a_heavy_import(loaded: dict[str, list[str] | str]) -> No
 
 @pytest.mark.parametrize("probe", [name for name in PROBES if name != "numpy"])
 def test_nothing_heavy_is_loaded(loaded: dict[str, list[str] | str], probe: str) -> None:
-    assert loaded[probe] == []
+    allowed = {"numpy"} if probe in FILES else set()  # labelers compute with it; it takes a tenth of a second
+    assert set(loaded[probe]) <= allowed, loaded[probe]
 
 
 def test_there_are_recipes() -> None:

@@ -88,7 +88,7 @@ def test_a_wrong_key_or_value(tmp_path: Path, override: str, expected: str) -> N
 
 def test_a_missing_source_says_what_there_is(tmp_path: Path) -> None:
     text = GOOD.replace("source: chain, ", "")
-    assert "problems: required key 'source' is missing; one of chain, gsm8k, jsonl" in message(tmp_path, text)
+    assert "problems.source: required key is missing; one of chain, gsm8k, jsonl" in message(tmp_path, text)
 
 
 def test_a_dump_is_the_same_recipe(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from negrl.errors import InputError
+from negrl.evaluate.results import export_samples
+from negrl.plugins import load_plugins
 from negrl.terminal import safe
 
 
@@ -83,10 +85,8 @@ def run(
         list[str] | None, typer.Option(help="key=value for the engine (vllm: for vllm.LLM); repeatable.")
     ] = None,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Sequences generated at once (transformers; default 512).")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... Default: cuda where there is one.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences at once (transformers). Default: 512.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... Default: cuda if available.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the benchmark files. Default: the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/evaluate/<model>.")] = None,
@@ -108,7 +108,6 @@ def run(
     from negrl.evaluate.benchmarks import pick
     from negrl.evaluate.settings import EvalSettings
     from negrl.options import first_error
-    from negrl.plugins import load_plugins
 
     if plugin:
         load_plugins(plugin)
@@ -188,7 +187,6 @@ def export(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="The benchmark whose samples to write.")],
 ) -> None:
     """Write the samples with their verdicts as JSON lines, for other tools (and for --responses)."""
-    from negrl.evaluate.results import export_samples
 
     count = export_samples(results, benchmark, file)
     print(f"{count:,} samples written to {safe(file)}")
@@ -201,7 +199,6 @@ def list_benchmarks(plugin: Plugins = None) -> None:
     from rich.table import Table
 
     from negrl.evaluate.benchmarks import BENCHMARKS
-    from negrl.plugins import load_plugins
 
     if plugin:
         load_plugins(plugin)

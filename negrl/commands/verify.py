@@ -76,7 +76,7 @@ def audit(
     section = _section(extract, timeout, workers)
     if (gold is None) != (response is None):
         raise InputError("give both --gold and --response, or neither (for a run)")
-    from negrl.verify import audit as auditing
+    from negrl import audit as auditing
     from negrl.verify.files import Keys
 
     keys = Keys(gold, response, finish_reason) if gold is not None and response is not None else None

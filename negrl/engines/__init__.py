@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from negrl.engines.base import ENGINES, Completion, Engine, EngineSpec, Request
 from negrl.engines.section import EngineSection, SampleSection
+from negrl.quiet import quiet
 
 if TYPE_CHECKING:
     from negrl.policy import PolicySection
@@ -21,7 +22,6 @@ def open_engine(section: EngineSection, model: str, policy: PolicySection) -> En
     Raises:
         InputError: the engine is not installed, or can't load the model.
     """
-    from negrl.quiet import quiet
 
     with quiet():
         return ENGINES[section.kind].open(model, policy, section)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError, nearest
-from negrl.files import write_atomic
+from negrl.evaluate.model_index import front_matter
+from negrl.files import column, encode, open_atomic, read_rows, write_atomic
+from negrl.store import Store
 from negrl.terminal import safe
 
 if TYPE_CHECKING:
@@ -63,7 +65,6 @@ def read_problems(out: Path, benchmark: str) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    from negrl.files import column, read_rows
 
     path = problem_file(out, benchmark)
     return {column(row, "problem_id", f"{path}:{line}"): row for line, row in read_rows(path)}
@@ -71,7 +72,6 @@ def read_problems(out: Path, benchmark: str) -> dict[str, dict[str, Any]]:
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
     """results.json, results.md and model-index.md."""
-    from negrl.evaluate.model_index import front_matter
 
     write_atomic(out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(out / "results.md", page(results).encode())
@@ -86,8 +86,6 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
         InputError: the folder has no such results, or the file cannot be written.
     """
     from negrl.evaluate.samples import Judged
-    from negrl.files import encode, open_atomic
-    from negrl.store import Store
 
     entries = read_results(out)["benchmarks"]
     if benchmark not in entries:

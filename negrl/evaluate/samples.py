@@ -17,6 +17,7 @@ from negrl.progress import StageBar, thousands
 from negrl.records import Problem, Trace
 from negrl.sampling import JUDGE_SHARD, Draw, Sampler, judge, missing_shards
 from negrl.store import Stage, Store, fingerprint
+from negrl.verify import Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,6 @@ def judge_all(
     Raises:
         InputError: there are fewer or more stored verdicts than samples.
     """
-    from negrl.verify import Verifier
 
     verifier = Verifier(settings.verify(extract))
     for shard, part in missing_shards(stage, "judged", rows, JUDGE_SHARD, bar):

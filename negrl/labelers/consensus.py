@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import field_validator
 
 from negrl.errors import InputError, nearest
+from negrl.labelers import LABELERS
 from negrl.labelers.base import Ask, Labeler, LabelerSpec, Opening, Outcome, Task
 from negrl.options import Options
 from negrl.steps.credit import counts
@@ -26,7 +27,6 @@ class ConsensusOptions(Options):
     @field_validator("agree")
     @classmethod
     def _two(cls, agree: tuple[str, str]) -> tuple[str, str]:
-        from negrl.labelers import LABELERS  # the package, whose registry this module is part of
 
         known = [name for name, spec in LABELERS.items() if spec.makes_values and name != "consensus"]
         for name in agree:

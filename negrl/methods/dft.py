@@ -1,5 +1,5 @@
 """Dynamic fine-tuning (Wu et al. 2025, arXiv:2508.05629): SFT whose token loss is weighted by the token's
-own probability, -sg(p) log p, so that unlikely tokens of the reference solutions pull less. TRL's SFT loss
+own probability, -sg(p) log p, so that unlikely tokens of the reference solutions pull less. It is TRL's SFT loss
 `dft`; `rft` with `loss_type: dft` is the same on the policy's own right answers."""
 
 from negrl.methods.spec import Method

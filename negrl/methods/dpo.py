@@ -1,4 +1,4 @@
-"""DPO (Rafailov et al. 2023, arXiv:2305.18290) on whole responses: a right against a wrong answer
+"""DPO (Rafailov et al. 2023, arXiv:2305.18290) on whole responses: a right answer against a wrong one
 to the same problem."""
 
 from typing import Any
@@ -10,7 +10,7 @@ from negrl.methods.spec import Method, SharedPrefixes, in_training
 
 class DpoOptions(SharedPrefixes):
     pairs_per_problem: int = Field(8, ge=1)
-    """At most so many right/wrong pairs of one problem; no response is used twice while others wait."""
+    """At most this many pairs per problem; no response is used twice before all others were used once."""
     nll: float = in_training(0.0, ge=0)
     """Weight of the NLL per token of the chosen side, added to the DPO loss (Iterative RPO, Pang et al. 2024,
     arXiv:2404.19733: 1.0). DPO alone may lower the chosen side too, as long as the rejected side falls more."""

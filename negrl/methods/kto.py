@@ -1,5 +1,5 @@
 """KTO (Ethayarajh et al. 2024, arXiv:2402.01306) on unpaired right and wrong responses: each is raised or
-lowered against the policy's mean drift, with no partner needed."""
+lowered relative to the policy's mean drift; no response needs a partner."""
 
 from pydantic import Field
 
@@ -8,9 +8,9 @@ from negrl.methods.spec import Method, Options, in_training
 
 class KtoOptions(Options):
     responses_per_problem: int = Field(16, ge=1)
-    """At most so many right, and so many wrong, responses of one problem."""
+    """At most this many right and this many wrong responses per problem."""
     balance: bool = in_training(True)
-    """Weigh the two sides so that they count the same in sum (desirable_weight x right = undesirable_weight x
+    """Weigh the two sides so that their sums are equal (desirable_weight x right = undesirable_weight x
     wrong, eq. 8's lower end), with a mean weight of 1; false: TRL's desirable_weight and undesirable_weight."""
 
 

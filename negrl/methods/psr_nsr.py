@@ -1,5 +1,5 @@
 """Weighted REINFORCE on whole responses (W-REINFORCE, Zhu et al. 2025, arXiv:2506.01347): wrong ones with
-weight -1, right ones with lambda_+ = 0.1, which keeps pass@k where lambda_+ = 1 sharpens it away."""
+weight -1, right ones with lambda_+ = 0.1, which preserves pass@k; lambda_+ = 1 sharpens the policy and lowers it."""
 
 from pydantic import Field
 

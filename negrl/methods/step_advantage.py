@@ -16,18 +16,18 @@ class StepAdvantageOptions(SharedPrefixes):
     negative_weight: float = in_training(1.0, ge=0)
     """lambda_neg: multiplies the steps with negative advantage. 0: positives only."""
     clip: float = in_training(1.0, gt=0)
-    """|A| is clipped here."""
+    """The largest |A|; larger ones are clipped."""
     taper: bool = in_training(True)
-    """Multiply negatives by min(1, pi/mu) of the step: a step that is no longer written is pushed no further."""
+    """Multiply negatives by min(1, pi/mu) of the step: one that is no longer written is not pushed further down."""
     taper_old: bool = in_training(True)
     """In rows of earlier rounds (`earlier_rounds`) multiply all weights, and the anchor, by min(1, pi/mu) of the
-    step: what this policy would no longer write is neither lowered nor brought back."""
+    step: what this policy would no longer write is neither lowered further nor brought back."""
     baseline: float = in_training(0.0, gt=-1, lt=1)
-    """AsymRE's delta: A - baseline in place of A, where A is not 0. Below 0 (-0.1) raises more than it lowers."""
+    """AsymRE's delta: use A - baseline in place of A where A is not 0. Below 0 (-0.1) it raises more than it lowers."""
     advantage_temperature: float = in_training(1.0, gt=0)
     """beta of exp(A / beta) (weights: exponential)."""
     max_weight: float = in_training(20.0, gt=0)
-    """exp(A / beta) is cut here (weights: exponential)."""
+    """The largest exp(A / beta) (weights: exponential)."""
     normalize: Literal["token", "step"] = in_training("token")
     """token: sum over tokens / trained tokens of the global batch. step: mean over each step's tokens, then over the
     steps of the global batch."""
@@ -37,11 +37,11 @@ class StepAdvantageOptions(SharedPrefixes):
     kl: float = in_training(0.0, ge=0)
     """Weight of the k3 estimate of KL(sampler || policy), from the stored logprobs."""
     kl_to: Literal["sampler", "start"] = in_training("sampler")
-    """What the KL is taken to. start: the policy that training starts from, scored once before the first step."""
+    """Which policy the KL is taken to. start: the one that training starts from, scored once before the first step."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> "StepAdvantageOptions":
-        """Refuse what would be read by nobody: it would look like a setting and be none."""
+        """Refuse options that nothing reads: they would look like settings and have no effect."""
         unread = {
             "signed": ("advantage_temperature", "max_weight"),
             "exponential": ("negative_weight", "clip", "taper", "baseline"),

@@ -1,6 +1,6 @@
 """Online step advantages: sample G responses to each prompt, value their steps with rollouts of the policy as
 it is now, and give every token its step's advantage (VinePPO, Kazemnejad et al. 2024, arXiv:2410.01679) in
-TRL's GRPO loss. Sampling, verifying and labelling are as the recipe's `sample`, `verify` and `label` say."""
+TRL's GRPO loss. The recipe's `sample`, `verify` and `label` say how to sample, verify and label."""
 
 from negrl.methods.spec import Method
 

@@ -1,6 +1,6 @@
-"""Tapered off-policy REINFORCE (Le Roux et al. 2025, arXiv:2503.14286): right responses raised as in SFT,
-wrong ones lowered with weight min(1, pi/mu) of the whole response, so that the sum stays bounded however far
-the policy has moved from the one that sampled them."""
+"""Tapered off-policy REINFORCE (Le Roux et al. 2025, arXiv:2503.14286): right responses are raised as in SFT,
+wrong ones lowered with weight min(1, pi/mu) of the whole response, so that the objective stays bounded however far
+the policy has moved away from the one that sampled them."""
 
 from pydantic import Field
 

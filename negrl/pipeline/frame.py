@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negrl.engines import open_engine
 from negrl.errors import InputError
 from negrl.files import write_atomic
 from negrl.policy import context_length, load_tokenizer
@@ -171,7 +172,6 @@ class Frame:
 
     def engine(self, policy: Policy) -> Engine:
         """The engine that serves `policy`. One is open at a time: the last policy's is closed."""
-        from negrl.engines import open_engine
 
         if self._engine is None or self._engine[0] != policy.key:
             self.close_engine()

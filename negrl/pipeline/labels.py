@@ -23,6 +23,8 @@ from negrl.records import (
     stable_id,
     stable_seed,
 )
+from negrl.steps.credit import relabel, shuffled
+from negrl.steps.values import prompt_values
 from negrl.store import Stage
 from negrl.views import ViewInputs, view_of
 from negrl.views.earlier import Kept, room_for
@@ -33,7 +35,6 @@ def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
     section = frame.recipe.label
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.steps.credit import relabel, shuffled
 
         verdicts = {t.trace_id: t.verdict for t in verified.stage.iterate("traces", Trace)}
         steps = relabel(valued.stage.read("steps", Step), verdicts, section)
@@ -70,7 +71,6 @@ def view(
     max_length = fields.get("max_length") or context_length(policy.model, frame.recipe.policy)
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.steps.values import prompt_values
 
         traces = data.verified.stage.read("traces", Trace) if data.verified else []
         by_trace: dict[str, list[Step]] = {}

@@ -11,17 +11,20 @@ from negrl.files import iterate_rows
 from negrl.methods import METHODS, Method
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.labels import Round, view
+from negrl.pipeline.online import RecipeOnline
 from negrl.pipeline.traces import drawing, drawn_as
 from negrl.policy import build_model, build_tokenizer, local_model
 from negrl.preflight import Checked, problems_key
-from negrl.problems import WorldProblems
+from negrl.problems import WorldProblems, world_of
 from negrl.progress import StageBar, thousands
+from negrl.quiet import quiet
 from negrl.recipe import EvaluateSection, TrainSection
 from negrl.records import Json, SftRow, Trace
 from negrl.sampling import judge, missing_shards
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
 from negrl.trainers.online import Online
+from negrl.verify import Verifier
 from negrl.views import view_of
 
 
@@ -71,7 +74,6 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
 
 
 def _corpus(frame: Frame, checked: Checked) -> list[tuple[str, str]]:
-    from negrl.problems import world_of
 
     build = frame.recipe.policy.build
     assert build is not None
@@ -135,7 +137,6 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
 def _online(frame: Frame, method: Method) -> Online | None:
     if not method.online:
         return None
-    from negrl.pipeline.online import RecipeOnline  # loads the labelers and the verifier
 
     return RecipeOnline(frame.recipe)
 
@@ -149,8 +150,6 @@ def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done
     max_tokens = section.max_tokens or sample.max_tokens
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.problems import world_of
-        from negrl.verify import Verifier
 
         world = world_of(frame.recipe.problems)
         verifier = Verifier(frame.recipe.verify)
@@ -206,7 +205,6 @@ def check_fields(frame: Frame) -> None:
     Raises:
         InputError: names the section whose field has a wrong value.
     """
-    from negrl.quiet import quiet
     from negrl.trainers.config import configure
 
     recipe = frame.recipe

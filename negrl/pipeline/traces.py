@@ -13,6 +13,7 @@ from negrl.progress import StageBar, thousands
 from negrl.records import CORRECT, UNDECIDED, Json, Problem, Sampling, Trace, stable_id
 from negrl.sampling import JUDGE_SHARD, Draw, SampledAs, judge, missing_shards
 from negrl.store import Stage, fingerprint
+from negrl.verify import Verifier
 
 
 def drawing(frame: Frame) -> dict[str, Any]:
@@ -127,7 +128,6 @@ def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Don
     """Traces with their verdicts. Undecided is a verdict of its own: it never becomes a negative."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.verify import Verifier
 
         verifier, problems = Verifier(frame.recipe.verify), checked.by_id
         traces = traces_done.stage.read("traces", Trace)

@@ -10,6 +10,7 @@ from typing import Any
 
 from negrl.engines import Engine
 from negrl.labelers import Labeler, open_labeler
+from negrl.labelers.prm import scorer
 from negrl.labeling.driver import LabelCounts, label_traces
 from negrl.labeling.rollouts import Tools
 from negrl.labeling.section import LabelSection
@@ -99,7 +100,6 @@ def _reward_model(section: LabelSection) -> str:
 
 
 def _rewards(frame: Frame) -> Callable[..., list[list[float]]]:
-    from negrl.labelers.prm import scorer
 
     return scorer(_reward_model(frame.recipe.label), frame.recipe.policy, frame.recipe.engine.device)
 

@@ -18,11 +18,11 @@ _DESCRIBING = (
 )  # fmt: skip
 """Files beside the weights that change what the model reads or writes."""
 _BLOCK, _BLOCKS, _SMALL = 1 << 20, 16, 32 << 20
-"""Bytes. The weights may be 100 GB: of larger files than `_SMALL` that many blocks are looked at."""
+"""Bytes. The weights may be 100 GB, so only this many blocks of files larger than `_SMALL` are read."""
 
 
 def local_model(policy: PolicySection) -> str:
-    """What the loaders are given: `policy.model` with `~` replaced, a folder or a hub id."""
+    """`policy.model` as the loaders take it, a folder (`~` replaced) or a hub id."""
     assert policy.model is not None
     return os.path.expanduser(policy.model)
 
@@ -30,7 +30,7 @@ def local_model(policy: PolicySection) -> str:
 def check_model(policy: PolicySection) -> str:
     """The fingerprint of `policy.model`, after checking that it is a model; loads no torch.
 
-    A folder's is of its content, wherever it lies; a hub id's is of the commit that the revision means.
+    A folder's depends on its content, wherever it is; a hub id's on the commit that the revision stands for.
 
     Raises:
         InputError: the folder is missing or lacks a config, weights (safetensors) or a tokenizer;
@@ -53,7 +53,7 @@ def check_model(policy: PolicySection) -> str:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise InputError(
-            f"policy.model: '{policy.model}' is no folder here and can't be had from the hub ({reason})"
+            f"policy.model: '{policy.model}' is not a folder here and can't be downloaded from the hub ({reason})"
         ) from None
     # The file lies in .../snapshots/<commit>/: a branch that moves on is another model.
     return fingerprint("hub", policy.model, Path(config).parent.name)
@@ -61,11 +61,11 @@ def check_model(policy: PolicySection) -> str:
 
 def _check_folder(folder: Path) -> str:
     if not (folder / "config.json").is_file():
-        raise InputError(f"policy.model: '{folder}' is no model folder: it has no config.json")
+        raise InputError(f"policy.model: '{folder}' is not a model folder: it has no config.json")
     try:
         json.loads((folder / "config.json").read_text())
     except ValueError as error:  # UnicodeDecodeError too
-        raise InputError(f"policy.model: '{folder}/config.json' is no JSON: {error}") from None
+        raise InputError(f"policy.model: '{folder}/config.json' is not valid JSON: {error}") from None
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         other = sorted(p.name for p in folder.glob("*.bin"))

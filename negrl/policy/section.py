@@ -45,13 +45,13 @@ class LoraSection(Section):
     r: int = Field(16, ge=1)
     """Rank of each adapter."""
     alpha: int = Field(32, ge=1)
-    """An adapter's part is multiplied by alpha / r."""
+    """An adapter's output is multiplied by alpha / r."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """On the adapters' inputs. dpo, kto and step_dpo turn dropout off unless train.disable_dropout is false."""
     target_modules: str | list[str] = "all-linear"
     """all-linear (all but the LM head), a list of module names (q_proj), or a pattern for whole names."""
     modules_to_save: list[str] | None = None
-    """Modules trained whole, besides."""
+    """Modules whose weights are also trained, all of them."""
     use_rslora: bool = False
     """Multiply by alpha / sqrt(r) instead (Kalajdzievski 2023, arXiv:2312.03732): large ranks learn as fast."""
 
@@ -61,7 +61,7 @@ class LoraSection(Section):
             try:
                 re.compile(self.target_modules)
             except re.error as error:
-                raise ValueError(f"target_modules: '{self.target_modules}' is no pattern: {error}") from None
+                raise ValueError(f"target_modules: '{self.target_modules}' is not a valid pattern: {error}") from None
         if self.target_modules == []:
             raise ValueError("target_modules: the list is empty; leave it out for all linear modules")
         return self
@@ -81,17 +81,17 @@ class PolicySection(Section):
     system_prompt: str | None = None
     trust_remote_code: bool = False
     lora: LoraSection | None = None
-    """Train adapters: in the arms and policy.start, not in policy.build. null: all weights."""
+    """Train adapters, in the arms and policy.start but not in policy.build. null: train all weights."""
     load_in_4bit: bool = False
     """Hold the frozen weights in 4 bits while training (QLoRA, Dettmers et al. 2023, arXiv:2305.14314): needs lora,
     an NVIDIA GPU and bitsandbytes."""
 
     def adapters(self) -> dict[str, Any]:
-        """What a training's key has of it: nothing where all weights are trained."""
+        """Its part of a training's key: nothing where all weights are trained."""
         return {} if self.lora is None else self.model_dump(include={"lora", "load_in_4bit"})
 
     def without_adapters(self) -> PolicySection:
-        """The same, all weights trained."""
+        """The same with all weights trained."""
         return self.model_copy(update={"lora": None, "load_in_4bit": False})
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: 
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a whole response that was written by somebody else, EOS at its end."""
+    """Token ids of a whole response that someone else wrote, with EOS at its end."""
     if tokenizer.eos_token_id is None:
         raise InputError("policy.model: the tokenizer has no EOS token, so a response has no end")
     return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]

@@ -59,9 +59,9 @@ class ProblemsSection(Section):
     def _of_its_source(cls, data: Any, handler: Any) -> Any:
         if cls is not ProblemsSection or not isinstance(data, Mapping):
             return handler(data)
-        if "source" not in data:
-            raise ValueError(f"required key 'source' is missing; one of {', '.join(sorted(SOURCES))}")
         try:
+            if "source" not in data:
+                raise UnknownName("source", f"required key is missing; one of {', '.join(sorted(SOURCES))}")
             source = SOURCES.get_or_refuse(data["source"], "source")
         except UnknownName as error:
             raise located(error, cls, data) from None

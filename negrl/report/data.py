@@ -38,7 +38,7 @@ class ArmReport:
 
     @property
     def positive_only(self) -> bool:
-        """Does its method learn from right answers alone?"""
+        """Does its method learn from right answers only?"""
         return self.method in METHODS and METHODS[self.method].positive_only
 
 

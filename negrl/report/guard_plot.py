@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from negrl.report.data import RunReport
-from negrl.report.plots import BLUE, FAINT, GREY, INK, ORANGE, _label
+from negrl.report.style import BLUE, FAINT, GREY, INK, ORANGE, label
 
 SOLID: Any = "-"
 LINES: dict[str, tuple[str, Any]] = {
@@ -67,7 +67,7 @@ def guards_figure(report: RunReport) -> Figure | None:
             if row == 0:
                 ax.set_title(title, fontsize=9.5)
             if column == 0:
-                ax.set_ylabel(_label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
+                ax.set_ylabel(label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
             if not any(key in points for key in keys):
                 ax.axis("off") if column else ax.set(xticks=[], yticks=[])
                 ax.text(0.5, 0.5, "not measured", ha="center", va="center", color=FAINT, transform=ax.transAxes)

@@ -1,8 +1,4 @@
-"""The plots, as PNG bytes: results, training curves, step advantages.
-
-Colors are blue and red-orange from the Okabe-Ito set, which every kind of color vision can tell apart. Color is never
-the only sign: bars carry their numbers, and curves differ in dash. Text is drawn literally (`$` is not math).
-"""
+"""The plots, as PNG bytes: results, training curves, step advantages."""
 
 from __future__ import annotations
 
@@ -22,22 +18,13 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from negrl.records import CORRECT, INCORRECT
-from negrl.report.data import ArmReport, RunReport, visible
-
-BLUE, ORANGE, GREY, INK, FAINT = "#0072B2", "#D55E00", "#9AA5B1", "#1C2026", "#6B7480"
-DPI = 160
-STYLE: Any = {
-    "font.size": 9.5, "text.parse_math": False, "text.color": INK, "axes.edgecolor": "#C9CFD6",
-    "axes.labelcolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "white",
-    "axes.facecolor": "white", "axes.axisbelow": True, "grid.color": "#E8EBEE", "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-}  # fmt: skip
+from negrl.report.data import ArmReport, RunReport
+from negrl.report.guard_plot import guards_figure
+from negrl.report.style import BLUE, DPI, FAINT, GREY, INK, ORANGE, STYLE, label
 
 
 def draw_all(report: RunReport) -> dict[str, bytes | None]:
     """File name -> PNG, or None if the run has nothing to draw."""
-    from negrl.report.guard_plot import guards_figure
 
     draw: dict[str, Callable[[RunReport], Figure | None]] = {
         "results.png": results_figure,
@@ -59,11 +46,6 @@ def png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _label(text: str, limit: int = 26) -> str:
-    text = visible(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 # results.png
@@ -138,7 +120,7 @@ def _bars(
     for arm, (value, _) in sorted(zip(reference, reference_values, strict=True), key=lambda p: p[1][0] or 0.0):
         if value is None:
             continue
-        text = f"{_label(arm.name)} {form(value)}"
+        text = f"{label(arm.name)} {form(value)}"
         near = [n for at, n, size in levels if value - at < 0.0095 * right * (size + len(text))]
         level = max(near, default=-1) + 1
         levels.append((value, level, len(text)))
@@ -147,7 +129,7 @@ def _bars(
                 linestyle=(0, (5, 2.5)) if arm.name == "start" else (0, (1, 2)))  # fmt: skip
         ax.text(value, top - 0.04, text, ha="center", va="bottom", fontsize=8.5)
     ax.set_xlim(0, right)
-    ax.set_yticks(range(len(arms)), [_label(a.name) for a in arms], fontsize=10, color=INK)
+    ax.set_yticks(range(len(arms)), [label(a.name) for a in arms], fontsize=10, color=INK)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
     return max((level + 1 for _, level, _ in levels), default=0)
@@ -175,7 +157,7 @@ def training_figure(report: RunReport) -> Figure | None:
             if row == 0:
                 ax.set_title(title)
             if column == 0:
-                ax.set_ylabel(_label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
+                ax.set_ylabel(label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
             if not any(found[k] for k in keys):
                 ax.axis("off") if column else ax.set(xticks=[], yticks=[])
                 ax.text(0.5, 0.5, "not logged", ha="center", va="center", color=FAINT, transform=ax.transAxes)

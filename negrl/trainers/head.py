@@ -1,7 +1,7 @@
-"""log p of given tokens through an LM head on a CPU. Logits exist only one tile at a time, and a tile fits into
-the cache.
+"""log p of given tokens through an LM head on a CPU: logits exist only one tile at a time, small enough for the
+cache.
 
-TRL's fused head has no CPU kernel: there it takes twice as long and tiles of 512 MB. On a GPU, use TRL's.
+TRL's fused head has no kernel for CPUs: it takes twice as long there, with tiles of 512 MB. On a GPU use TRL's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 AT_LEAST = 64
-"""Least tokens per tile: with fewer, the projection spends its time reading the weights."""
+"""The fewest tokens per tile: with fewer the projection spends its time reading the weights."""
 _CHANGED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 """Config fields of models that transform their logits."""
 
@@ -46,7 +46,7 @@ def tiled_scores(hidden: Tensor, weight: Tensor, targets: Tensor, tile: int) -> 
 
 
 class _Tiled(torch.autograd.Function):
-    """Keeps the log of each token's normalizer. Backward recomputes the tiles, unless there was only one."""
+    """Keeps the log of each token's normalizer; backward computes the tile again, unless there was only one."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, tile: int, dtype: Any) -> Any:  # type: ignore[override]

@@ -1,8 +1,8 @@
-"""LoRA and QLoRA through peft: which modules get adapters, and a whole model at the end.
+"""LoRA and QLoRA through peft: which modules get adapters, and a merged model at the end.
 
-Frozen weights are stored in `policy.dtype` (or in 4 bits, if the recipe says so), adapters in float32, because AdamW's
-small steps vanish in bfloat16 weights. peft initializes an adapter to a difference of zero, so the start policy is the
-model with its adapters off. DPO and KTO use this as their reference.
+The frozen weights are held in `policy.dtype` (in 4 bits where the recipe says so), the adapters in float32: AdamW's
+small steps vanish in bfloat16 weights. A new adapter changes nothing, so the start policy is the model with its
+adapters switched off; DPO and KTO use that as their reference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from negrl.trainers.distributed import barrier, is_main
 
 
 def check_settings(policy: PolicySection, given: dict[str, Any]) -> None:
-    """Check that LoRA or QLoRA works on this machine with these train fields.
+    """Check that this machine and these train fields allow it.
 
     Raises:
         InputError: 4 bits without bitsandbytes or without a GPU, or a reference model that follows the policy.
@@ -38,7 +38,7 @@ def check_settings(policy: PolicySection, given: dict[str, Any]) -> None:
 
 
 def frozen_settings(policy: PolicySection) -> dict[str, Any]:
-    """Arguments for `from_pretrained`: how the frozen weights are stored."""
+    """For `from_pretrained`: how to hold the frozen weights beside which adapters are trained."""
     if not policy.load_in_4bit:
         return {"dtype": getattr(torch, policy.dtype)}
     from transformers import BitsAndBytesConfig
@@ -57,24 +57,24 @@ def frozen_settings(policy: PolicySection) -> dict[str, Any]:
 
 
 def attach(network: Any, policy: PolicySection, seed: int, by_trl: bool) -> tuple[Any, dict[str, Any]]:
-    """Put adapters on `network`, seeded so that they are the same on every process.
+    """Put adapters on `network`, the same on every process for a given seed.
 
     Args:
-        by_trl: the trainer is one of TRL's, which attaches the adapters itself (and then knows that its reference is
-            the model without them).
+        by_trl: the trainer is one of TRL's, which attaches them itself (and so knows that its reference is the
+            model without them).
 
     Returns:
-        The model to pass to the trainer, and what else to pass.
+        The model for the trainer, and further arguments for it.
 
     Raises:
-        InputError: the recipe names a module that the model lacks or that cannot have an adapter.
+        InputError: the recipe names a module that the model does not have, or one that can't have an adapter.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
     section = policy.lora
     assert section is not None
     _check_targets(network, section)
-    # By their whole names: peft takes "norm" to mean every module whose name ends in it ("input_layernorm").
+    # By their full names: peft applies "norm" to every module whose name ends with it ("input_layernorm").
     saved = [name for given in section.modules_to_save or () for name in _find(network, given, "modules_to_save")]
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM if by_trl else TaskType.TOKEN_CLS,
@@ -95,15 +95,15 @@ def attach(network: Any, policy: PolicySection, seed: int, by_trl: bool) -> tupl
 
 
 def hold_in_float32(model: Any) -> None:
-    """Make the adapters float32 (TRL makes those on 4-bit weights bfloat16). Call it before there is an optimizer."""
+    """The adapters, that is (TRL makes those on 4-bit weights bfloat16). Call it before there is an optimizer."""
     for parameter in model.parameters():
         if parameter.requires_grad and not hasattr(parameter, "ds_tensor"):
             parameter.data = parameter.data.float()
 
 
 def save(trainer: Any, out: Path, policy: PolicySection, load: Callable[[], Any]) -> None:
-    """Write `out/adapter` as peft does, and `out/model`: the start policy with the adapter merged in float32, then
-    rounded to `policy.dtype`. Each is written whole or not at all.
+    """Write `out/adapter` as peft does, and the start policy with the adapter merged into it as `out/model`: merged
+    in float32, then rounded to `policy.dtype`. Each is complete or not there.
 
     Args:
         load: returns the start policy's weights, none of them in 4 bits. Called only on rank 0.
@@ -128,7 +128,7 @@ def save(trainer: Any, out: Path, policy: PolicySection, load: Callable[[], Any]
 
 
 def merge(network: Any, adapter: Path) -> Any:
-    """`network` in float32 with the adapter added to its weights."""
+    """`network` in float32 with the adapter merged into its weights."""
     from peft import PeftModel
 
     model: Any = PeftModel.from_pretrained(network.float(), str(adapter))
@@ -136,7 +136,7 @@ def merge(network: Any, adapter: Path) -> Any:
 
 
 def _targets(network: Any, section: LoraSection) -> str | list[str]:
-    """For a model without an LM head, because peft cannot tell its head from the other linear modules."""
+    """The modules to adapt in a model without an LM head: peft does not tell its head from other linear modules."""
     if section.target_modules != "all-linear":
         return section.target_modules
     linear = [name for name, module in network.base_model.named_modules() if isinstance(module, torch.nn.Linear)]
@@ -144,7 +144,7 @@ def _targets(network: Any, section: LoraSection) -> str | list[str]:
 
 
 def _check_targets(network: Any, section: LoraSection) -> None:
-    """Check every name, because peft is satisfied if only one name of a list exists."""
+    """Check every name: peft is satisfied when one name of a list exists."""
     wanted = section.target_modules
     if isinstance(wanted, list):
         for name in wanted:
@@ -159,7 +159,7 @@ def _check_targets(network: Any, section: LoraSection) -> None:
 
 
 def _find(network: Any, name: str, field: str) -> list[str]:
-    """Whole names of the modules whose names end with `name`, starting after a dot."""
+    """Full names of the modules whose last parts are `name`."""
     modules = [module for module, _ in network.named_modules()]
     matched = [module for module in modules if module == name or module.endswith(f".{name}")]
     if not matched:
@@ -170,8 +170,8 @@ def _find(network: Any, name: str, field: str) -> list[str]:
 
 
 def _refuse_head(network: Any, names: list[str], field: str) -> None:
-    """Refuse an adapter on the LM head: the loss reads the weight of the head directly, bypassing any adapter, and a
-    trained copy of a tied matrix would separate it from its twin."""
+    """The loss reads the head's weight directly and would miss an adapter; and a trained copy of a tied matrix would
+    separate it from its twin."""
     head, tied = network.get_output_embeddings(), network.config.get_text_config().tie_word_embeddings
     refused = [head] if field == "target_modules" else []
     refused += [head, network.get_input_embeddings()] if tied else []

@@ -1,10 +1,10 @@
-"""Prefix sharing: the rows of a micro-batch as token trees that contain equal prefixes only once.
+"""Prefix sharing: the rows of a micro-batch as token trees, in which equal prefixes occur once.
 
-What a causal model computes at a token depends only on the tokens before it, so a common beginning of rows needs to
-run only once. `TokenTree` holds the distinct tokens in depth-first order, each with its depth as position id;
-`tree_attention` lets each of them see exactly its ancestors. log p of token t+1 of a row is read at the node of
-token t, once for each distinct (node, next token) pair, and spread to (B, S-1). The result and every gradient equal
-those of running the rows one by one.
+What a causal model computes at a token depends only on the tokens before it, so what rows have in common at their
+beginning needs to be run only once. `TokenTree` holds the distinct tokens in depth-first order, each with
+its depth as position id; `tree_attention` lets each see exactly its ancestors. log p of a row's token
+t+1 is read at the node of its token t, once for each distinct (node, next token) pair, and spread to
+(B, S-1): what comes out, and every gradient, is what running the rows one by one gives.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 SMALL_TREE = 256
-"""In nodes. If no tree of a micro-batch is larger, the trees are packed into sequences of about this many nodes and
-attend under a dense mask, which is cheaper than one call for each of many short segments."""
+"""Nodes. If no tree of a micro-batch has more, trees are packed into sequences of about this many nodes
+that attend under a dense mask: cheaper than a call for each of many short segments."""
 WORTH = 1.05
-"""Rows are run as a tree if they have at least this many tokens per node of the tree, and if the padded batch has at
-least this many cells per cell of the layout."""
+"""Rows become a tree if they have at least this many tokens per node of it, and the padded batch at least this
+many cells per cell of the layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,15 @@ def build_tree(
 ) -> TokenTree:
     """Merge rows into token trees.
 
-    A row is followed up to its last trained token. That token itself is never run, because nothing is read at it. A
-    row without a trained token (a filler) is not run at all, unless there are only such rows.
+    A row is followed up to its last trained token, which itself is not run, as nothing is read there. A row
+    without a trained token (a filler) is not run at all, unless there is no other.
 
     Args:
         rows: B sequences of token ids.
         labels: of the same lengths, -100 where the token is not trained.
         width: S of the padded batch. Default: the longest row.
         dense_up_to: use the dense layout if the largest tree has at most this many nodes; 0: never.
-        multiple: sequences are padded at the end to a multiple of this length.
+        multiple: sequences are padded with nodes at their ends to a multiple of this.
     """
     ids = [np.asarray(row, dtype=np.int64) for row in rows]
     trained = [np.asarray(label, dtype=np.int64)[1:] != -100 for label in labels]

@@ -1,4 +1,4 @@
-"""Attention in which every node of a token tree sees exactly its ancestors, computed in one of three equivalent ways:
+"""Attention in which every node of a token tree sees exactly its ancestors, in three equivalent ways:
 
     dense      many small trees: one boolean mask (R, 1, C, C) through torch's SDPA
     cascade    CPU: each unbranched run against itself, then all its descendants against it; the parts are combined
@@ -49,7 +49,7 @@ def tree_attention(
 
 
 def attention_mask(tree: TokenTree) -> Any:
-    """What to pass to a transformers model as `attention_mask`: a 4D tensor or block mask is used unchanged."""
+    """The `attention_mask` for a transformers model, which uses a 4D tensor or a block mask as it is."""
     kind = tree.ends.device.type
     if tree.segments and kind == "cpu":
         return tree.ends.new_zeros(1, 1, 1, 1)  # 4D, so that no mask is made: the cascade reads the segments
@@ -144,7 +144,7 @@ class _Cascade(torch.autograd.Function):
 
 
 def why_not(model: Any) -> str | None:
-    """Why prefixes cannot be shared in this model, in a few words, or None: as far as its config tells."""
+    """Why prefixes can't be shared in this model, in a few words, or None, as far as its config tells."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
     if kinds != {"full_attention"}:
@@ -247,5 +247,5 @@ def model_inputs(tree: TokenTree) -> dict[str, Any]:
 
 
 def multiple(device: torch.device) -> int:
-    """What the length of a sequence should be a multiple of on this device."""
+    """Sequence lengths should be a multiple of this on the device."""
     return BLOCK if device.type == "cuda" else 1

@@ -1,4 +1,4 @@
-"""Traces with the weight of each of their tokens' step: what `step_advantage` trains on."""
+"""Traces in which each token has the weight of its step: what `step_advantage` trains on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from negrl.views.inputs import View, ViewInputs, in_order
 
 def build(inputs: ViewInputs, options: StepAdvantageOptions) -> View[AdvantageRow]:
     """One row for each decided trace in which some step has a weight, and, where there is an anchor
-    (`options.anchor` > 0), for every right trace. Equal traces stay: how often the policy writes
+    (`options.anchor` > 0), for every right trace. Duplicates stay: how often the policy writes
     something is part of its gradient.
     """
     counts = {"rows": 0, "undecided": 0, "no_weight": 0, "refused_no_room": 0}

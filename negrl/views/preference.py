@@ -1,4 +1,4 @@
-"""A right against a wrong response to the same problem: what `dpo` trains on."""
+"""A right response against a wrong one to the same problem: what `dpo` trains on."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def build(inputs: ViewInputs, options: DpoOptions) -> View[PreferenceRow]:
 
 
 def _schedule(right: int, wrong: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Distinct pairs of `range(right)` x `range(wrong)`, such that nobody comes a second time while
-    others of its side wait for their first.
+    """Distinct pairs of `range(right)` x `range(wrong)`, in an order in which no index is used again before all
+    others of its side.
 
-    Both sides go round. After lcm(right, wrong) pairs the same ones would come again: from there on
-    the wrong side is one place further.
+    Both sides cycle. After lcm(right, wrong) pairs they would repeat themselves, so from then on the wrong side is
+    shifted by one.
     """
     if not right or not wrong:
         return

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.pipeline.conftest import Ran
+from .conftest import Ran
 
 
 def test_the_report_counts_the_tokens_that_an_online_arm_drew(tiny: Callable[..., Ran], tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_wrong_settings_are_found_in_the_recipe(tmp_path):
     for override, expected in {
         "policy.lora.rank=8": "rank",
         "policy.lora.r=0": "policy.lora.r",
-        "policy.lora.target_modules='('": "is no pattern",
+        "policy.lora.target_modules='('": "is not a valid pattern",
         "policy.load_in_4bit=true": "load_in_4bit: weights of 4 bits can't be trained: set policy.lora",
     }.items():
         with pytest.raises(InputError, match=expected):

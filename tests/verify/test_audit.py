@@ -14,7 +14,7 @@ from negrl.recipe import VerifySection
 from negrl.records import Problem, Sampling, Trace
 from negrl.store import Store
 from negrl.terminal import safe
-from negrl.verify.audit import audit, report_lines
+from negrl.audit import audit, report_lines
 from negrl.verify.files import Keys, verify_file
 from negrl.verify.second_opinion import normalised, plain_answer, second_opinion
 

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from negrl.bench.labels.results import LabelCost
-from negrl.report.plots import BLUE, GREY, INK, ORANGE, STYLE, png
+from negrl.report.plots import png
+from negrl.report.style import BLUE, GREY, INK, ORANGE, STYLE
 
 GREEN, PURPLE = "#009E73", "#CC79A7"
 ROWS = (

@@ -19,7 +19,8 @@ from negrl.bench.sweep.curve import LEAST
 from negrl.bench.sweep.results import BASE, SFT, START, Found
 from negrl.progress import thousands
 from negrl.report.data import visible
-from negrl.report.plots import BLUE, FAINT, GREY, INK, ORANGE, STYLE, png
+from negrl.report.plots import png
+from negrl.report.style import BLUE, FAINT, GREY, INK, ORANGE, STYLE
 
 PALETTE = (ORANGE, "#009E73", "#CC79A7", "#E69F00", "#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#661100")
 SEVERAL = "#4B2E83"

@@ -11,7 +11,7 @@ from negrl.engines.base import Engine, EngineSpec
 from negrl.options import Options, unkeyed
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 
 BATCH_SIZE = 512

@@ -1,7 +1,7 @@
 """The callback: when to check, what to log, which weights to keep.
 
-It works with any trainer of ours (`TokenRows`). All processes measure the same probes (a forward pass of a sharded
-model needs all processes) and use the numbers of rank 0, so they all decide the same.
+It works with all trainers of ours (`TokenRows`). All processes measure the same probes (a sharded model needs
+all of them for a forward pass) and use rank 0's numbers, so they decide alike.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from negrl.trainers.guards.rules import tripped
 from negrl.trainers.sft import TokenCollator, padding_id
 
 COMPUTE_SHARE = 0.02
-"""Share of the training's computation that checks of the probes may take by default. A forward pass costs a third of
-a training step on the same number of tokens."""
+"""Share of the training's compute that looking at the probes may take by default. A forward pass costs a third of a
+training step on as many tokens."""
 FEWEST_LOOKS = 4
 SAMPLE_STEPS = 128
-"""Fewest steps between two samplings by default."""
+"""The fewest steps between two samplings by default."""
 LONGEST_SAMPLE = 256
 STATE = ("_start", "_best_score", "_best_right", "best_step", "_last_look", "_last_sample", "warnings", "seconds")
-"""What a resumed run needs in addition to the tensors."""
+"""What a resumed run needs besides the tensors."""
 
 
 class Guard(TrainerCallback):
@@ -59,7 +59,7 @@ class Guard(TrainerCallback):
         self._last_look = self._last_sample = self._last_saved = -1
 
     def attach(self, trainer: Any) -> None:
-        """Call this once, before `trainer.train()`."""
+        """Call it once, before `trainer.train()`."""
         self.trainer = trainer
         tokenizer = trainer.processing_class
         self._pad = padding_id(tokenizer)
@@ -122,8 +122,8 @@ class Guard(TrainerCallback):
             self._best_score, self.best_step, self._best = score, step, self._weights()
         logs = {f"guard/{name}": value for name, value in numbers.items()}
         logs["guard/tripped"] = float(sentence is not None)
-        # Bypass the subclasses' log(), which would also write the training metrics of half an interval. And
-        # whoever logs takes back the wish to log, which is the trainer's.
+        # Bypasses the subclasses' log(), which would also write the training metrics of half an interval. And
+        # logging resets `should_log`, which belongs to the trainer.
         wanted = control.should_log
         Trainer.log(self.trainer, logs)
         control.should_log = wanted
@@ -157,7 +157,7 @@ class Guard(TrainerCallback):
         return shared[0]
 
     def _sharded(self) -> bool:
-        """Sampling and gradients need a whole model."""
+        """Sampling and gradients need an unsharded model."""
         trainer = self.trainer
         return bool(trainer.is_fsdp_enabled or any(hasattr(p, "ds_tensor") for p in trainer.model.parameters()))
 
@@ -173,7 +173,7 @@ class Guard(TrainerCallback):
     # the best weights
 
     def keeps_best(self) -> bool:
-        """Should the training end with the weights that `use_best` restores?"""
+        """Should the training end with the best weights (which `use_best` puts back)?"""
         return bool(self._best) and (self.sentence is not None or self.options.keep == "best")
 
     def use_best(self) -> None:
@@ -190,8 +190,8 @@ class Guard(TrainerCallback):
     # kills
 
     def _save_with(self, control: Any, step: int) -> None:
-        """Save before the trainer writes a checkpoint, and next to it, so that wherever the checkpoint is, this is
-        too."""
+        """Save beside a checkpoint that the trainer is about to write, and before it: wherever the checkpoint is found,
+        this is there too."""
         if not control.should_save:
             return
         rank = self.trainer.args.process_index
@@ -231,12 +231,12 @@ def guard_for(
     """The guard of a training, attached to its trainer; None if nothing was held out.
 
     Args:
-        held, trained: the rows that `hold_out` held out, and the rows to train on.
-        folder: where to keep what a resumed run needs.
+        held, trained: the rows that `hold_out` held out, and those that are trained on.
+        folder: for what a resumed run needs.
     """
     if options is None or not len(held):
         return None
-    # What an earlier policy wrote does not show how stale this round's rows are.
+    # What an earlier policy wrote does not tell how stale this round's rows have become.
     rows = [from_dict(row_type, row) for row in held.to_pylist() if not row.get("age")]
     found = probes(rows, options.rows)
     if not found:
@@ -251,7 +251,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _local(parameter: Any) -> Tensor:
-    """This process's part of a parameter under ZeRO-3 or FSDP2 (a DTensor); otherwise all of it."""
+    """This process's part of a parameter: a shard under ZeRO-3 or FSDP2 (a DTensor), else all of it."""
     if hasattr(parameter, "ds_tensor"):
         return parameter.ds_tensor
     return parameter.to_local() if hasattr(parameter, "to_local") else parameter.data

@@ -1,4 +1,4 @@
-"""Measurements of a policy on the probes and on a few held-out prompts. Plain numbers, no judgment."""
+"""How likely the probes are under the policy, and how it continues a few held-out prompts. Numbers only, no verdict."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _batch(probes: Sequence[Probe], collate: TokenCollator) -> dict[str, Any]:
 
 
 def _alternating(probes: Sequence[Probe]) -> list[Probe]:
-    """Alternate bad and good probes, so that a few of them have both."""
+    """A bad one, a good one, a bad one, ...: so that even a few have both kinds."""
     bad = [p for p in probes if "bad" in p.kinds]
     good = [p for p in probes if "bad" not in p.kinds]
     size = min(len(bad), len(good))
@@ -161,8 +161,8 @@ def _last_parameters(model: Any) -> list[Tensor]:
 def continue_prompts(
     model: Any, prompts: Sequence[list[int]], max_new_tokens: int, eos: Sequence[int], pad_id: int, seed: int
 ) -> list[list[int]]:  # fmt: skip
-    """One sample at temperature 1 for each prompt, including the stop token. The caller's random state is left
-    unchanged, and the same seed gives the same random numbers at every check."""
+    """One sample at temperature 1 of each prompt, the stop token included. The caller's random state is
+    left unchanged, and the same seed gives the same random numbers at every look."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)

@@ -1,4 +1,4 @@
-"""Rows of a few problems, held out before training, and which of their tokens mean what.
+"""Rows of a few problems, held out before training, and what each of their tokens stands for.
 
 The problems are those whose ids have the smallest hashes, so all arms and reruns hold out the same ones.
 """
@@ -45,8 +45,8 @@ class Probe:
 
 
 def hold_out(view: pa.Table, row_type: type, options: GuardOptions | None) -> tuple[pa.Table, pa.Table]:
-    """(training rows, held-out rows), split by problem, in the order given. Nothing is held out if guards are off, if
-    the row type is not one of ROW_TYPES, or if it would be fewer than `options.at_least` problems."""
+    """(training rows, held-out rows), by problem and in the order given. Nothing is held out when guards are
+    off, when the row type is not one of ROW_TYPES, or when there would be fewer than `options.at_least` problems."""
     nothing = view.slice(0, 0)
     if options is None or not options.enabled or row_type not in ROW_TYPES:
         return view, nothing
@@ -104,7 +104,7 @@ def _unary(row: UnaryRow) -> Probe:
 
 
 def _pair(row: PreferenceRow, prompt: int) -> list[Probe]:
-    """Chosen and rejected, each after the prompt. What they share is the prefix; where they differ is the step."""
+    """Chosen and rejected, each after the prompt. What they share is the prefix; what differs is the step."""
     size = len(row.prompt_ids)
     both = zip(row.chosen_ids, row.rejected_ids, strict=False)
     shared = next((i for i, (c, r) in enumerate(both) if c != r), min(len(row.chosen_ids), len(row.rejected_ids)))

@@ -26,6 +26,7 @@ from negrl.store import Store
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
 from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
+from negrl.verify.pool import shared_pool
 from negrl.verify.second_opinion import RIGHT, UNSETTLED, WRONG, Opinion, second_opinion
 from negrl.verify.section import VerifySection
 
@@ -216,7 +217,6 @@ def _shares(sample: int, there: dict[str, int]) -> dict[str, int]:
 
 
 def _check(chosen: list[Judged], section: VerifySection) -> list[tuple[Judged, Opinion]]:
-    from negrl.verify.pool import shared_pool
 
     found = shared_pool(section).map(second_opinion, [(row.response, row.gold) for row in chosen])
     # A check that hit a limit settles nothing.
