@@ -16,12 +16,25 @@ from negrl.labeling.rollouts import Verify
 from negrl.records import Verdict
 
 
-class ReplayEngine:
-    """The `Engine` contract on another engine, with a memory of everything that was drawn."""
+class _Around:
+    """The `Engine` contract on another engine."""
 
     def __init__(self, engine: Engine):
         self.name = engine.name
         self._engine = engine
+
+    def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+        return self._engine.score(pairs)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class ReplayEngine(_Around):
+    """Remembers everything that was drawn."""
+
+    def __init__(self, engine: Engine):
+        super().__init__(engine)
         self._kept: dict[tuple[Any, ...], list[Completion]] = {}
 
     def generate(
@@ -40,21 +53,11 @@ class ReplayEngine:
             self._kept.update(zip(missing, drawn, strict=True))
         return [self._kept[key][: request.n] for key, request in zip(keys, requests, strict=True)]
 
-    def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
-        return self._engine.score(pairs)
 
-    def close(self) -> None:
-        self._kept.clear()
-        self._engine.close()
+class TimedEngine(_Around):
+    """`seconds` is the wall time spent inside the engine."""
 
-
-class TimedEngine:
-    """The `Engine` contract on another engine; `seconds` is the wall time spent inside it."""
-
-    def __init__(self, engine: Engine):
-        self.name = engine.name
-        self.seconds = 0.0
-        self._engine = engine
+    seconds = 0.0
 
     def generate(
         self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
@@ -66,12 +69,9 @@ class TimedEngine:
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
         start = time.perf_counter()
-        scores = self._engine.score(pairs)
+        scores = super().score(pairs)
         self.seconds += time.perf_counter() - start
         return scores
-
-    def close(self) -> None:
-        self._engine.close()
 
 
 class TimedVerify:
