@@ -19,9 +19,12 @@ from negrl.bench.page import render
 from negrl.bench.stats import CONFIDENCE, interval
 from negrl.errors import InputError
 from negrl.files import column, read_rows, text_value
-from negrl.labelers import LABELERS, open_labeler
+from negrl.labelers import LABELERS, Task, open_labeler
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
+from negrl.steps.credit import label_steps
+from negrl.steps.split import Span
+from negrl.steps.values import exact, wilson
 from negrl.store import write_atomic
 from negrl.terminal import safe
 
@@ -143,10 +146,6 @@ def read(file: Path) -> list[Row]:
 def predict(rows: Sequence[Row], labeler: Labeler, section: LabelSection) -> list[int]:
     """For each solution the first step that the labeler, through credit, calls pit, bad or spurious; else -1.
     The steps are the file's own, one stand-in token each."""
-    from negrl.labelers import Task
-    from negrl.steps.credit import label_steps
-    from negrl.steps.split import Span
-    from negrl.steps.values import exact
 
     labeler.start(
         [
@@ -179,7 +178,6 @@ def page(scores: Sequence[Score], labeler: str, files: Sequence[Path], out: Path
 
 
 def _share(part: int, whole: int) -> str:
-    from negrl.steps.values import wilson
 
     if not whole:
         return "–"

@@ -13,19 +13,23 @@ from __future__ import annotations
 import math
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from negrl.bench.labels import stages
+from negrl.bench.labels.grow import grow
+from negrl.bench.labels.metrics import FIELDS, table, tally
+from negrl.bench.labels.page import write
+from negrl.bench.labels.replay import ReplayEngine
 from negrl.bench.labels.results import LabelCost, Measured, Overhead, PolicyCost, Settings, default_rollouts, name_of
 from negrl.bench.stats import resamples
 from negrl.errors import InputError
+from negrl.locks import locked
+from negrl.pipeline import RunRecord, run
+from negrl.pipeline.finish import hardware, versions
+from negrl.pipeline.frame import Frame
 from negrl.progress import Reporter
 from negrl.recipe import LabelSection, Recipe, load_recipe
+from negrl.records import CORRECT, Step
 from negrl.verify.extract import text_before
-
-if TYPE_CHECKING:
-    from negrl.bench.labels.stages import Subject
-    from negrl.pipeline import RunRecord
-    from negrl.pipeline.frame import Frame
 
 
 def main(
@@ -38,10 +42,6 @@ def main(
     """
     checked = load_recipe(recipe, overrides)
     _check(checked)
-    from negrl.bench.labels.page import write
-    from negrl.locks import locked
-    from negrl.pipeline import run
-    from negrl.pipeline.frame import Frame
 
     settings, reporter = settings or Settings(), reporter or Reporter()
     record = run(checked, reporter)
@@ -89,8 +89,6 @@ def ladder(recipe: Recipe, settings: Settings) -> list[tuple[str, LabelSection]]
 
 
 def _measure(frame: Frame, record: RunRecord, settings: Settings) -> LabelCost:
-    from negrl.bench.labels import stages
-    from negrl.pipeline.finish import hardware, versions
 
     recipe = frame.recipe
     policies = {"base": record.base, "start": record.start, **{arm.name: arm.policy for arm in record.arms}}
@@ -119,12 +117,8 @@ def _measure(frame: Frame, record: RunRecord, settings: Settings) -> LabelCost:
     )  # fmt: skip
 
 
-def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[str]) -> PolicyCost:
+def _policy_cost(frame: Frame, who: stages.Subject, settings: Settings, problems: list[str]) -> PolicyCost:
     """The truth and every labeler on one policy's traces."""
-    from negrl.bench.labels import stages
-    from negrl.bench.labels.metrics import FIELDS, table, tally
-    from negrl.bench.labels.replay import ReplayEngine
-    from negrl.records import CORRECT, Step
 
     section = frame.recipe.label
     known = stages.truth(frame, who, settings.prune)
@@ -159,12 +153,9 @@ def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[
     )  # fmt: skip
 
 
-def _overheads(frame: Frame, who: Subject, settings: Settings) -> list[Overhead]:
+def _overheads(frame: Frame, who: stages.Subject, settings: Settings) -> list[Overhead]:
     """fixed and adaptive, live, with the policy and with the same policy in a larger body."""
     from tempfile import TemporaryDirectory
-
-    from negrl.bench.labels import stages
-    from negrl.bench.labels.grow import grow
 
     section, rollouts = frame.recipe.label, default_rollouts(frame.recipe)
     labelers = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
+from negrl.quiet import quiet
 
 
 def grow(model: str, folder: Path, hidden_size: int | None = None, layers: int | None = None) -> int:
@@ -25,8 +26,6 @@ def grow(model: str, folder: Path, hidden_size: int | None = None, layers: int |
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
-
-    from negrl.quiet import quiet
 
     with quiet():
         small: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

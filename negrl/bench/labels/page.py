@@ -9,6 +9,7 @@ from typing import Any
 
 from negrl.bench.labels.metrics import METRICS, Metric
 from negrl.bench.labels.results import COLUMNS, LabelCost, PolicyCost, default_rollouts, name_of, pooled, ratios
+from negrl.bench.labels.stages import NOT_UNCERTAIN
 from negrl.bench.page import between, number, percent, render, to_csv
 from negrl.progress import Reporter
 from negrl.store import write_atomic
@@ -81,7 +82,6 @@ def tables(rows: Sequence[Row], policies: Sequence[str]) -> dict[str, str]:
 
 def page(found: LabelCost, rows: Sequence[Row], stem: str) -> str:
     """The whole document. `rows`: of the CSV."""
-    from negrl.bench.labels.stages import NOT_UNCERTAIN
 
     every, policies = pooled(found.policies), found.policies
     rollouts = default_rollouts(found.recipe)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from negrl.bench.labels.truth import Bounds
+from negrl.bench.labels.replay import TimedEngine, TimedVerify
+from negrl.bench.labels.truth import Bounds, Writer, true_values
+from negrl.engines import open_engine
 from negrl.engines.base import Engine, Request
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import LabelResult, label_traces
@@ -23,12 +25,14 @@ from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length
 from negrl.preflight import Checked
 from negrl.progress import StageBar, thousands
+from negrl.quiet import quiet
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Rollout, Step, Trace, stable_seed
 from negrl.steps.credit import in_band
 from negrl.steps.split import Span, split_steps
 from negrl.steps.values import prompt_values
 from negrl.store import Stage, fingerprint
+from negrl.verify import Verifier
 
 NOT_UNCERTAIN = 0.02
 """Values within this of 0 or 1 are no use for a check by rollouts."""
@@ -88,10 +92,6 @@ def truth(frame: Frame, who: Subject, prune: float) -> Done:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from negrl.bench.labels.truth import Writer, true_values
-        from negrl.quiet import quiet
-        from negrl.verify import Verifier
-
         traces = who.labelled(recipe.label)
         spans = _spans(frame, who, traces)
         bar.total(len({t.problem_id for t in traces}))
@@ -132,7 +132,6 @@ def check(frame: Frame, who: Subject, known: Done, prefixes: int, rollouts: int)
     recipe = frame.recipe
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.verify import Verifier
 
         traces, values = who.labelled(recipe.label), read_truth(known)
         spans = _spans(frame, who, traces)
@@ -185,7 +184,6 @@ def label(frame: Frame, who: Subject, section: LabelSection, name: str, engine: 
     another version of it are made again."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.verify import Verifier
 
         traces, verifier = who.labelled(frame.recipe.label), Verifier(frame.recipe.verify)
         result, _ = _label(frame, who, who.read(), section, engine, verifier.verify, bar)
@@ -214,9 +212,6 @@ def overhead(
     """Wall time of labelling live, and how much of it is not the engine's. Storing the rows is part of it."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.bench.labels.replay import TimedEngine, TimedVerify
-        from negrl.engines import open_engine
-        from negrl.verify import Verifier
 
         chosen = list(dict.fromkeys(t.problem_id for t in who.labelled(frame.recipe.label)))[:problems]
         traces = [t for t in who.read() if t.problem_id in set(chosen)]

@@ -19,6 +19,7 @@ from negrl.bench.sweep.cost import taken, write_costs
 from negrl.bench.sweep.load import load_bench
 from negrl.bench.sweep.points import points
 from negrl.bench.sweep.run import run_points, write_tables
+from negrl.locks import locked
 from negrl.progress import Reporter, thousands
 
 Page = Callable[[Path, Path, str], None]
@@ -45,7 +46,6 @@ def main(
     Raises:
         InputError: the bench file is wrong, or another process is at work in its folder.
     """
-    from negrl.locks import locked
 
     bench, reporter = load_bench(path, overrides), reporter or Reporter()
     command = " ".join([f"negrl bench {name}", str(path), *overrides])

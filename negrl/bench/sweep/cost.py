@@ -23,6 +23,7 @@ from negrl.bench.sweep.points import Point, equal_n, points, stored
 from negrl.bench.sweep.run import run_points, workers
 from negrl.bench.sweep.schema import Bench
 from negrl.errors import InputError
+from negrl.pipeline.finish import hardware, versions
 from negrl.progress import Reporter
 from negrl.store import write_atomic
 
@@ -190,7 +191,6 @@ def read_costs(bench: Bench) -> dict[str, Any]:
 
 def write_costs(bench: Bench, command: str, **parts: dict[str, Any]) -> dict[str, Any]:
     """Put `planned` or `taken` into costs.json, with the machine, and how the two compare."""
-    from negrl.pipeline.finish import hardware, versions
 
     costs = {**read_costs(bench), "hardware": hardware(), "versions": versions(), "command": command, **parts}
     planned, took = costs["planned"], costs["taken"]

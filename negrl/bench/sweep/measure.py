@@ -17,8 +17,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from negrl import pipeline
+from negrl.bench.sweep.frame import Stopwatch, TimedFrame, entry, seconds_of
 from negrl.bench.sweep.points import (
     Given,
     Point,
@@ -33,15 +35,16 @@ from negrl.bench.sweep.points import (
 from negrl.bench.sweep.schema import Bench
 from negrl.errors import InputError
 from negrl.methods import METHODS
+from negrl.pipeline import ArmRun, learn
+from negrl.pipeline.finish import gather
+from negrl.pipeline.frame import Done, Frame, Policy
+from negrl.preflight import Checked, preflight
+from negrl.problems import load_problems, world_of
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
 from negrl.records import CORRECT, Trace
-
-if TYPE_CHECKING:
-    from negrl.bench.sweep.frame import Stopwatch
-    from negrl.pipeline import ArmRun
-    from negrl.pipeline.frame import Done, Frame, Policy
-    from negrl.preflight import Checked
+from negrl.steps.split import split_steps
+from negrl.store import write_atomic
 
 Pair = tuple[list[int], list[int]]
 Judged = dict[str, list[int]]
@@ -79,8 +82,6 @@ def work(bench: Bench, point: Point, given: Given) -> None:
     from filelock import FileLock
     from rich.console import Console
 
-    from negrl.bench.sweep.frame import Stopwatch
-
     watch = Stopwatch()
     folder = bench.folder / "points" / point.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +98,6 @@ def work(bench: Bench, point: Point, given: Given) -> None:
 
 def _measure(bench: Bench, point: Point, given: Given, key: str, watch: Stopwatch, reporter: Reporter) -> None:
     from omegaconf import OmegaConf
-
-    from negrl.bench.sweep.frame import TimedFrame, entry
-    from negrl.pipeline import learn
-    from negrl.preflight import preflight
-    from negrl.store import write_atomic
 
     recipe = recipe_of(bench, point, given)
     text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
@@ -130,8 +126,6 @@ def _measure(bench: Bench, point: Point, given: Given, key: str, watch: Stopwatc
 
 def _grid(bench: Bench, point: Point, frame: Frame, checked: Checked, base: Policy) -> dict[str, Any]:
     """One SFT training of the grid, on the validation problems."""
-    from negrl.bench.sweep.frame import seconds_of
-    from negrl.pipeline import learn
 
     checked = dataclasses.replace(checked, evaluate=validation(bench, frame.recipe))
     policy, trained = learn.start(frame, checked, base)
@@ -152,7 +146,6 @@ def validation(bench: Bench, recipe: Recipe) -> list[Any]:
     Raises:
         InputError: the source has too few.
     """
-    from negrl.problems import load_problems
 
     assert recipe.problems is not None and bench.plan.sft is not None
     first, count = bench.plan.largest, bench.plan.sft.validation
@@ -168,7 +161,6 @@ def _reference(
     bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked, base: Policy
 ) -> tuple[dict[str, Any], Judged]:
     """The base model, the start policy, or the grid's winner (pass@k and greedy answers: of the winners there)."""
-    from negrl.pipeline import learn
 
     policy, trained = (base, None) if point.kind == "base" else learn.start(frame, checked, base)
     judged = many = learn.evaluate(frame, checked, policy, f"{point.arm} · evaluate")
@@ -190,9 +182,6 @@ def _reference(
 
 def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked) -> tuple[dict[str, Any], Judged]:
     """A method at a size: the recipe's stages in order, all of its rounds."""
-    from negrl import pipeline
-    from negrl.bench.sweep.frame import seconds_of
-    from negrl.pipeline.finish import gather
 
     record = pipeline.run_stages(frame, checked)
     arm = record.arms[0]
@@ -219,7 +208,6 @@ def _paid(arm: ArmRun) -> list[Done]:
 
 def _greedy(frame: Frame, checked: Checked, policy: Policy) -> Done:
     """The problems of `checked` once more, one greedy answer each."""
-    from negrl.pipeline import learn
 
     assert frame.recipe.evaluate is not None
     section = frame.recipe.evaluate.model_copy(update={"temperature": 0.0, "n": 1})
@@ -272,7 +260,6 @@ def _at_k(counts: Judged) -> tuple[float, int]:
 
 def _trained(trainings: list[Done], section: TrainSection) -> dict[str, Any]:
     """Columns about the trainings of a point, one a round."""
-    from negrl.bench.sweep.frame import seconds_of
 
     said = []
     for round_, done in enumerate(trainings, start=1):
@@ -292,8 +279,6 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
     of exp(sum of log p of the step's tokens), under the start policy and under the point's.
 
     An `sft` point of a size that no arm has is judged by the steps of the arms' largest start policy."""
-    from negrl.pipeline import learn
-    from negrl.preflight import preflight
 
     size = judged_by(bench, point.size)
     start = next(p for p in points(bench) if (p.kind, p.size, p.seed) == ("start", size, point.seed))
@@ -319,8 +304,6 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
 def spurious_steps(frame: Frame, checked: Checked, policy: Policy, judged: Done, most: int) -> list[Pair]:
     """(prompt and prefix, step) as token ids: wrong steps inside right answers, by the world's exact checker.
     A trace that we split into more or fewer steps than the checker is left out."""
-    from negrl.problems import world_of
-    from negrl.steps.split import split_steps
 
     world = world_of(frame.recipe.problems)
     if world is None:

@@ -18,6 +18,7 @@ from negrl.bench.page import Column, a_flag, a_number, a_share, a_whole, read_cs
 from negrl.bench.stats import censored, seed_interval
 from negrl.bench.sweep.curve import Sample, resample
 from negrl.errors import InputError, nearest
+from negrl.evaluate.metrics import pass_at_k
 
 POINTS = (
     Column("arm"), Column("method"), Column("rounds", a_number), Column("size", a_whole),
@@ -226,7 +227,6 @@ def _rates(path: Path, points: Sequence[Result]) -> tuple[dict[str, np.ndarray],
 
 def _pass_at_k(n: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
     """The unbiased estimator, elementwise; NaN where n is."""
-    from negrl.evaluate.metrics import pass_at_k
 
     out = np.full(n.shape, np.nan)
     seen = ~np.isnan(n)

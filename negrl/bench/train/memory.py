@@ -22,6 +22,7 @@ from typing import Any
 from negrl.bench.page import Column, a_flag, a_number, render, to_csv
 from negrl.bench.train.parts import apart, memory_is_told, peak, qwen, setting
 from negrl.errors import InputError
+from negrl.quiet import quiet
 from negrl.store import write_atomic
 
 ROWS, LENGTH = 2, 384
@@ -82,8 +83,6 @@ def measure(head: str, checkpointing: bool, lora: bool, dtype: str, shape: dict[
     import gc
 
     import torch
-
-    from negrl.quiet import quiet
 
     with quiet():
         for this in ({**shape, **SMALL}, shape):

@@ -26,6 +26,7 @@ from typing import Any
 from negrl.bench.page import Column, a_number, a_whole, render, to_csv
 from negrl.bench.train.parts import apart, memory_is_told, peak, setting
 from negrl.bench.train.sides import LENGTH, ROWS, SIDES, Runner, make_rows
+from negrl.quiet import quiet
 from negrl.store import write_atomic
 
 BRANCHES, SHARES = (2, 4, 8, 16), (0.0, 0.5, 0.8, 0.95)
@@ -144,7 +145,6 @@ def main(out: Path, quick: bool = False) -> list[Measure]:
     Args:
         quick: a smaller model, one corner of the grid and one turn: a minute or two, and the figures say little.
     """
-    from negrl.quiet import quiet
 
     branches, shares = ((2, 8), (0.0, 0.8)) if quick else (BRANCHES, SHARES)
     shape = QUICK_MODEL if quick else MODEL
@@ -209,7 +209,6 @@ def peak_memory(loss: str, side: str, model: dict[str, Any], branches: int, shar
 
 
 def _peak(loss: str, side: str, model: dict[str, Any], branches: int, share: float) -> float:
-    from negrl.quiet import quiet
 
     with quiet(), tempfile.TemporaryDirectory() as folder:
         runner = Runner(loss, side, model, Path(folder))
