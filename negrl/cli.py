@@ -50,6 +50,23 @@ def run(
     run_pipeline(checked, until=until)
 
 
+@app.command()
+def options(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="labeler, splitter, method, source, engine or benchmark.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One of that kind.", show_default=False)] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(help="A Python module with additions of your own; repeatable.")
+    ] = None,
+) -> None:
+    """List what a recipe can name (labelers, methods, problem sources, ...), or the options of one of them."""
+    from negrl.commands.options import show  # scans all modules
+
+    show(kind, name, plugin or [])
+
+
 app.command()(verify)
 app.command()(audit)
 app.add_typer(bench)

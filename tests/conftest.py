@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,32 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Under nohup, or in the background of a script, SIGINT is ignored, and every child inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+started: list[str] = []
+"""Processes that were started, for the test below."""
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        started.append(f"{event} {arguments[:2]}")
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    started.clear()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that starts a process, itself or by a fixture, is marked slow: `make check` stays short."""
+    result = yield
+    if started and not item.get_closest_marker("slow"):
+        pytest.fail(f"starts a process, and is not marked slow: {started[0]}")
+    return result
 
 
 @pytest.fixture(scope="session")

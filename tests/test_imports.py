@@ -73,10 +73,12 @@ def loaded() -> dict[str, list[str] | str]:
     return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
 
 
+@pytest.mark.slow
 def test_the_probe_sees_a_heavy_import(loaded: dict[str, list[str] | str]) -> None:
     assert loaded["numpy"] == ["numpy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", [name for name in PROBES if name != "numpy"])
 def test_nothing_heavy_is_loaded(loaded: dict[str, list[str] | str], probe: str) -> None:
     allowed = {"numpy"} if probe in FILES else set()  # labelers compute with it; it takes a tenth of a second

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from negrl.engines import SampleSection
 from negrl.engines.base import Completion, Request
 from negrl.errors import InputError
 from negrl.policy import PolicySection
 from negrl.progress import Reporter
-from negrl.recipe import SampleSection
 from negrl.records import Problem, Trace, stable_id, stable_seed
 from negrl.sampling import Draw, Sampler, judge, missing_shards
 from negrl.store import Store

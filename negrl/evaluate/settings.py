@@ -1,4 +1,4 @@
-"""How a benchmark is asked and scored: what the command line sets, checked before anything heavy loads."""
+"""How a benchmark is asked and scored: the settings of the command line, checked before anything heavy loads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from negrl.verify.section import VerifySection
 
 
 class EvalSettings(Section):
-    """Everything that the numbers depend on, beside the model, the problems and the versions."""
+    """Everything that the numbers depend on, besides the model, the problems and the versions."""
 
     n: int = Field(4, ge=1)
     temperature: float = Field(0.6, ge=0)
@@ -24,7 +24,7 @@ class EvalSettings(Section):
     max_tokens: int = Field(2048, ge=1)
     seed: int = 0
     limit: int | None = Field(None, ge=1)
-    """The first so many problems. Their samples are those of a run without a limit."""
+    """Only this many problems, from the start. Their samples are the same as without a limit."""
     few_shot: int = Field(0, ge=0)
     chat_template: bool = False
     system_prompt: str | None = None
@@ -91,7 +91,7 @@ class EvalSettings(Section):
             raise ValueError(f"engine {self.engine}: {first_error(error)}") from None
 
     def verify(self, extract: str) -> VerifySection:
-        """`extract` is the benchmark's; the settings' own comes first."""
+        """`extract` is the benchmark's; that of the settings takes precedence."""
         return VerifySection.model_validate(
             {"extract": self.extract or extract, "timeout": self.timeout, "workers": self.workers}
         )

@@ -3,7 +3,7 @@ r"""GSM8K (Cobbe et al. 2021, MIT license): from local JSON lines files, or open
 A row: {"question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many
 clips in May. How many clips did Natalia sell altogether in April and May?", "answer": "Natalia sold
 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 = <<48+24=72>>72 clips altogether in April and
-May.\n#### 72"}. The calculator notes <<...>> are taken out of the reference solution; the gold answer
+May.\n#### 72"}. The calculator notes <<...>> are removed from the reference solution; the gold answer
 is what follows ####, without thousands separators.
 """
 
@@ -30,10 +30,10 @@ Rows = Iterable[tuple[str, dict[str, Any]]]
 
 class Gsm8kProblems(ProblemsSection):
     path: str | None = None
-    """Local JSONL (plain or .gz) for training. Default: openai/gsm8k from the hub."""
+    """A local JSON lines file (plain or .gz) to train on. Default: openai/gsm8k from the hub."""
     evaluate_path: str | None = None
     train: int | None = Field(None, ge=1)
-    """Use the first so many. Default: all."""
+    """Use only this many, from the start. Default: all."""
     evaluate: int | None = Field(None, ge=1)
     template: str = "Question: {prompt}\nAnswer:\n"
 
@@ -52,8 +52,8 @@ def load(section: Gsm8kProblems) -> ProblemSet:
     """Training and held-out problems.
 
     Training comes from `path`, else from the hub's train split; held-out problems come from
-    `evaluate_path`, else, with a local `path`, from its last `evaluate` rows (none when `evaluate` is
-    not set: a local source never goes to the net), else from the hub's test split.
+    `evaluate_path`, else, with a local `path`, from its last `evaluate` rows (none if `evaluate` is
+    not set: a local source never uses the network), else from the hub's test split.
 
     Raises:
         InputError: a file or row is wrong, a question comes twice, or the hub cannot be reached.

@@ -1,7 +1,7 @@
-"""Traces that exist already, in place of sampled ones: a JSON lines file with prompts and responses.
+"""Existing traces in place of sampled ones: a JSON lines file with prompts and responses.
 
 A row: {"question": "...", "ground_truth": "...", "6b_finetuning": {"solution": "...", "is_correct":
-false}}. Each response column makes one trace of the row's problem. The same prompt may come on several
+false}}. Each response column makes one trace of the row's problem. The same prompt may be in several
 rows. A gold column that holds a whole GSM8K-style solution (last line `#### x` or `A: x`) gives the
 gold answer and the reference solution.
 """
@@ -23,7 +23,7 @@ from negrl.records import Json, Problem, stable_id
 
 
 class TracesSection(Section):
-    """Traces that exist already, in place of sampled ones. Column names may be dotted paths."""
+    """Existing traces in place of sampled ones. Column names may be dotted paths."""
 
     path: str
     prompt: str = "prompt"
@@ -52,8 +52,8 @@ class TracesSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class ImportedTrace:
-    """A response of the file. `file_label` is the file's own verdict, where it has one; `column` and
-    `line` say where the response stood."""
+    """A response of the file. `file_label` is the file's own verdict, if it has one; `column` and `line` say where
+    the response was."""
 
     problem_id: str
     response: str

@@ -8,13 +8,13 @@ import pytest
 from negrl.bench.labels.metrics import (
     FIELDS,
     METRICS,
+    Bounds,
     advantage_bounds,
     table,
     tally,
     token_ratio,
     tokens_to_reach,
 )
-from negrl.bench.labels.truth import Bounds
 from negrl.bench.stats import resamples
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Step

@@ -8,10 +8,11 @@ import pytest
 from negrl.bench.verify import Item, compare, gsm8k_solutions, main
 from negrl.records import UNDECIDED
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-@pytest.mark.slow
 def test_differences_say_who_is_right() -> None:
     items = [
         Item("base", r"\boxed{11_2}", "11", False),
@@ -31,7 +32,6 @@ def test_differences_say_who_is_right() -> None:
     assert not result.our_wrong
 
 
-@pytest.mark.slow
 def test_the_report_and_the_table_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not (DATA / "math_train.jsonl.gz").is_file():
         pytest.skip("../shared/data is not here")

@@ -46,7 +46,8 @@ class Opened:
 
 def on(*models: str) -> pytest.MarkDecorator:
     """Run a test on each engine with each of these models of conftest.py."""
-    pairs = [(kind, model) for kind in ENGINES for model in models]
+    slow = {"vllm": [pytest.mark.slow]}  # it starts processes
+    pairs = [pytest.param((kind, model), marks=slow.get(kind, [])) for kind in ENGINES for model in models]
     return pytest.mark.parametrize("opened", pairs, indirect=True, ids="-".join)
 
 

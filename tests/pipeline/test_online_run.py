@@ -6,7 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from .conftest import Ran
+import pytest
+
+from tests.pipeline.conftest import Ran
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_report_counts_the_tokens_that_an_online_arm_drew(tiny: Callable[..., Ran], tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from negrl.pipeline import run
 from negrl.records import AdvantageRow, arrow_schema
 from tests.pipeline.helpers import TINY, Ran
 
+pytestmark = pytest.mark.slow
+
 ARM = "step_advantage"
 ALONE = [f"arms.{name}=null" for name in ("sft", "rft", "dpo", "step_dpo")]
 TWO, THREE = ([*ALONE, f"arms.{ARM}.rounds={n}"] for n in (2, 3))

@@ -83,6 +83,7 @@ def test_mistakes(tmp_path: Path) -> None:
     assert message(path=str(bad)) == f"{bad}:1: no column 'question' (did you mean 'questions'?)"
 
 
+@pytest.mark.slow
 def test_offline_says_to_give_a_path(tmp_path: Path) -> None:
     code = (
         "from negrl.errors import InputError\nfrom negrl.problems import load_problems\n"

@@ -118,6 +118,7 @@ def test_mistakes_in_the_section(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_problems_load_nothing_heavy() -> None:
     code = (
         "import sys, negrl.problems, negrl.problems.jsonl, negrl.problems.gsm8k, negrl.problems.imported\n"

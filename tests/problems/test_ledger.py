@@ -174,7 +174,7 @@ def test_the_teacher_is_right_in_the_end_and_sometimes_wrong_on_the_way() -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"steps": (0, 3)}, "steps: expected two numbers that don't fall, 1 to 12, not [0, 3]"),
+        ({"steps": (0, 3)}, "steps: expected two numbers from 1 to 12, the second no smaller, not [0, 3]"),
         ({"steps": (4, 3)}, "steps: expected"),
         ({"steps": (2, 13)}, "steps: expected"),
         ({"distractors": (0, 13)}, "distractors: expected"),

@@ -1,4 +1,4 @@
-"""Run by test_distributed under torchrun: trains every case, each process calling `fit`."""
+"""Run by test_distributed in two processes: trains every case, each process calling `fit`."""
 
 import sys
 from pathlib import Path

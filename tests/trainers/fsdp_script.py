@@ -1,4 +1,4 @@
-"""Trainings that test_fsdp compares. Run as a script it is what torchrun starts: FSDP2 for real, over gloo on the
+"""Trainings that test_fsdp compares. Run as a script it is what two processes run: FSDP2 for real, over gloo on the
 CPU, down the path of a GPU run (accelerate's FSDP2, the trainers, `fit`).
 
 accelerate shards on GPUs only: on a CPU its state says MULTI_CPU, and an FSDP config is passed over. `shard_here`

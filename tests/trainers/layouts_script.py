@@ -1,4 +1,4 @@
-"""Trainings that test_invariance compares. Run as a script it is what torchrun starts: each process calls `fit`
+"""Trainings that test_invariance compares. Run as a script it is what two processes run: each calls `fit`
 for every layout of its number of processes, then for the methods that have no layouts to compare."""
 
 from __future__ import annotations

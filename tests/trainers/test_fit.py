@@ -13,6 +13,8 @@ from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.fit import Training, fit
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "sft": (sft_rows, SftRow),
     "dpo": (pair_rows, PreferenceRow),

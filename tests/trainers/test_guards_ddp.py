@@ -1,11 +1,13 @@
-"""Guards and step normalization with two real processes (gloo) against one. Run as a script, this file is what
-torchrun starts."""
+"""Guards and step normalization with two real processes (gloo) against one. Run as a script, this file is
+what the two run."""
 
 import json
 import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 GUARDS = {
     "holdout": 0.25,
@@ -38,11 +40,10 @@ def train(model, out, rows_per_process):
 
 
 def test_two_processes_see_and_decide_what_one_does(tiny, tmp_path):
-    from tests.trainers.test_distributed import launch
+    from tests import processes
     from tests.trainers.test_fit import difference, weights
 
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, __file__, tiny, tmp_path / "two")
+    done = processes.run(__file__, tiny, tmp_path / "two", processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     train(tiny, tmp_path / "one", 8)
     for name in ("step_advantage", "sft"):

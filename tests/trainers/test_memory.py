@@ -24,6 +24,8 @@ from tests.trainers.test_step_grpo import recipe as online_recipe
 from tests.trainers.test_step_grpo import train as train_online
 from tests.trainers.test_tree_training import advantages, answers, pairs
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 20_000
 LIMIT = (AT_LEAST + 10) * VOCABULARY
 """Numbers: a tile of logits and a little. Every batch below has twice as many tokens to score."""

@@ -19,6 +19,8 @@ from negrl.trainers.fit import Training, fit
 from negrl.trainers.kto import balanced
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows, tokens
 
+pytestmark = pytest.mark.slow
+
 
 def train(method, rows, model, out, **fields):
     base = {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}

@@ -17,6 +17,8 @@ from negrl.recipe import Recipe
 from negrl.records import PromptRow
 from negrl.trainers.fit import Training, fit
 
+pytestmark = pytest.mark.slow
+
 ALPHABET = ["<pad>", "<eos>", "1", "2", "\n"]
 EOS, ROOM = 1, 5
 GOLD = "1"
@@ -231,7 +233,7 @@ def test_mistakes_are_one_clear_line(fields, expected, model, tmp_path):
 
 def test_a_recipe_without_a_labeler_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="needs step values: set label"):
-        recipe(model, tmp_path, labeler="none")
+        recipe(model, tmp_path, labeler="none", k=None)
 
 
 def test_without_a_labeler_to_ask_it_says_so(model, tmp_path):

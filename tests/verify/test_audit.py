@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from negrl.audit import audit, report_lines
 from negrl.errors import InputError
 from negrl.intervals import wilson
 from negrl.recipe import VerifySection
 from negrl.records import Problem, Sampling, Trace
 from negrl.store import Store
 from negrl.terminal import safe
-from negrl.audit import audit, report_lines
 from negrl.verify.files import Keys, verify_file
 from negrl.verify.second_opinion import normalised, plain_answer, second_opinion
 

@@ -195,6 +195,7 @@ def test_math_way(answer: str, gold: str, want: tuple, pool: Pool) -> None:
     assert equivalent(answer, gold, pool) == want
 
 
+@pytest.mark.slow
 def test_plain_way_needs_no_sympy() -> None:
     import subprocess
 

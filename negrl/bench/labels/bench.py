@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from negrl.bench.labels import stages
 from negrl.bench.labels.grow import grow
 from negrl.bench.labels.metrics import FIELDS, table, tally
 from negrl.bench.labels.page import write
@@ -30,6 +30,9 @@ from negrl.progress import Reporter
 from negrl.recipe import LabelSection, Recipe, load_recipe
 from negrl.records import CORRECT, Step
 from negrl.verify.extract import text_before
+
+if TYPE_CHECKING:
+    from negrl.bench.labels.stages import Subject
 
 
 def main(
@@ -89,6 +92,7 @@ def ladder(recipe: Recipe, settings: Settings) -> list[tuple[str, LabelSection]]
 
 
 def _measure(frame: Frame, record: RunRecord, settings: Settings) -> LabelCost:
+    from negrl.bench.labels import stages  # loads torch
 
     recipe = frame.recipe
     policies = {"base": record.base, "start": record.start, **{arm.name: arm.policy for arm in record.arms}}
@@ -117,8 +121,9 @@ def _measure(frame: Frame, record: RunRecord, settings: Settings) -> LabelCost:
     )  # fmt: skip
 
 
-def _policy_cost(frame: Frame, who: stages.Subject, settings: Settings, problems: list[str]) -> PolicyCost:
+def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[str]) -> PolicyCost:
     """The truth and every labeler on one policy's traces."""
+    from negrl.bench.labels import stages  # loads torch
 
     section = frame.recipe.label
     known = stages.truth(frame, who, settings.prune)
@@ -153,9 +158,11 @@ def _policy_cost(frame: Frame, who: stages.Subject, settings: Settings, problems
     )  # fmt: skip
 
 
-def _overheads(frame: Frame, who: stages.Subject, settings: Settings) -> list[Overhead]:
+def _overheads(frame: Frame, who: Subject, settings: Settings) -> list[Overhead]:
     """fixed and adaptive, live, with the policy and with the same policy in a larger body."""
     from tempfile import TemporaryDirectory
+
+    from negrl.bench.labels import stages  # loads torch
 
     section, rollouts = frame.recipe.label, default_rollouts(frame.recipe)
     labelers = {

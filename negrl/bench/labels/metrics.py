@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from negrl.bench.labels.truth import Bounds
 from negrl.bench.stats import interval
 from negrl.records import CORRECT, INCORRECT, Step
 from negrl.steps.credit import label_steps
@@ -21,6 +20,19 @@ from negrl.steps.values import Difference, exact
 
 if TYPE_CHECKING:
     from negrl.recipe import LabelSection
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A value lies in [low, high]; `value` is the middle."""
+
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return (self.low + self.high) / 2
+
 
 FIELDS = (
     "traces", "tokens", "rollouts", "steps", "blur", "squares", "later_steps", "later_squares", "unlabelled",

@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from negrl.bench.labels.metrics import METRICS, Metric
-from negrl.bench.labels.results import COLUMNS, LabelCost, PolicyCost, default_rollouts, name_of, pooled, ratios
-from negrl.bench.labels.stages import NOT_UNCERTAIN
+from negrl.bench.labels.results import (
+    COLUMNS,
+    NOT_UNCERTAIN,
+    LabelCost,
+    PolicyCost,
+    default_rollouts,
+    name_of,
+    pooled,
+    ratios,
+)
 from negrl.bench.page import between, number, percent, render, to_csv
 from negrl.progress import Reporter
 from negrl.store import write_atomic

@@ -15,6 +15,8 @@ from negrl.labelers.adaptive import AdaptiveOptions
 from negrl.recipe import Recipe
 
 ALL = "all"
+NOT_UNCERTAIN = 0.02
+"""Values within this of 0 or 1 are no use for a check by rollouts."""
 
 
 @dataclass(frozen=True, slots=True)

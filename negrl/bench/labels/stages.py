@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from negrl.bench.labels.metrics import Bounds
 from negrl.bench.labels.replay import TimedEngine, TimedVerify
-from negrl.bench.labels.truth import Bounds, Writer, true_values
+from negrl.bench.labels.results import NOT_UNCERTAIN
+from negrl.bench.labels.truth import Writer, true_values
 from negrl.engines import open_engine
 from negrl.engines.base import Engine, Request
 from negrl.labelers import open_labeler
@@ -33,9 +35,6 @@ from negrl.steps.split import Span, split_steps
 from negrl.steps.values import prompt_values
 from negrl.store import Stage, fingerprint
 from negrl.verify import Verifier
-
-NOT_UNCERTAIN = 0.02
-"""Values within this of 0 or 1 are no use for a check by rollouts."""
 
 
 @dataclass(frozen=True, slots=True)

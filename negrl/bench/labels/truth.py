@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from negrl.bench.labels.metrics import Bounds
 from negrl.labeling.rollouts import Verify
 from negrl.records import CORRECT, Problem, Trace
 from negrl.steps.split import Span
@@ -28,18 +29,6 @@ _PROBLEMS = 16
 """Problems whose trees grow together: bounds the memory of what is known of them."""
 _OFF = 0
 """The node of whoever has left every path that is asked about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """A value lies in [low, high]; `value` is the middle."""
-
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        return (self.low + self.high) / 2
 
 
 @dataclass

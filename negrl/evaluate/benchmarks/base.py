@@ -1,4 +1,4 @@
-"""What a benchmark is: problems with golds from the hub or from local files, how they are put to a model,
+"""What a benchmark is: problems with golds from the hub or from local files, how a model is asked them,
 and where the answer is looked for. Nothing here loads torch; the hub's library loads only for the hub."""
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows on the hub (`hub` with its `configs` and `split`), and the same in local `files`. `problems` is how
-    many there must be; `hub_problems` says so where the hub's copy differs."""
+    """Rows on the hub (`hub` with its `configs` and `split`), and the same rows in local `files`. `problems` is how
+    many there must be; `hub_problems`, if the hub's copy has another number."""
 
     problems: int
     hub: str
@@ -129,7 +129,7 @@ def optional(row: dict[str, Any], name: str) -> str | None:
 
 
 def number(value: Any, name: str, where: str) -> str:
-    """A number without a decimal part that says nothing: 27.0 and "027" are 27.
+    """A number without an empty decimal part or leading zeros: 27.0 and "027" are 27.
 
     Raises:
         InputError: it is missing or no number.

@@ -28,7 +28,7 @@ def read(row: dict[str, Any], where: str) -> Row:
 
 
 def read_shot(row: dict[str, Any], where: str) -> Row:
-    """A training row; two of them have an empty box and so no gold. They are no use as examples either way."""
+    """A training row; two of them have an empty box and so no gold. They are of no use as examples either way."""
     if not (row.get("answer") or boxed(either(row, ("solution",), where))):
         return Row(either(row, ("problem",), where), "", None)
     return read(row, where)

@@ -12,7 +12,7 @@ from negrl.files import column, gold_value
 
 
 def read(row: dict[str, Any], where: str) -> Row:
-    """Several answers become one, separated by commas; the unit, which no gold carries, is left to the problem."""
+    """Several answers become one, separated by commas. No gold has the unit, which the problem states."""
     answers = column(row, "final_answer", where)
     if not isinstance(answers, list) or not answers:
         raise InputError(f"{where}: problem without gold: 'final_answer' must be a list of texts")

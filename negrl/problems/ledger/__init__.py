@@ -7,10 +7,10 @@
               Together they have 15 + 12 = 27 apples.
               #### 27
 
-A step is a line. It is judged by the quantity that it claims to compute: 12 + 9 = 21 is right arithmetic and a
+A step is a line. It is judged by the quantity that it claims to compute: 12 + 9 = 21 is right arithmetic but a
 wrong step, because the 9 is an age. The writer of the pre-training text has habits that real models have
-(`HABITS` in write.py); the teacher has them too, less often, and its solutions are kept when the
-final answer is right (`teacher_filter` has the other ways).
+(`HABITS` in write.py). The teacher has them too, but less often, and its solutions are kept if the final
+answer is right (`teacher_filter` has other ways).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw a story of the `ledger` world at random, as its settings ask."""
+"""Draw a random story of the `ledger` world, according to its settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Story:
 
 @functools.lru_cache(maxsize=16)
 def vocabulary(seed: int, people: int, things: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names and the things of a seed."""
+    """The names and things that belong to a seed."""
     rng = random.Random(stable_seed("ledger-words", seed))
     return tuple(rng.sample(NAMES, people)), tuple(rng.sample(THINGS, things))
 
@@ -34,7 +34,7 @@ def draw(rng: random.Random, section: LedgerProblems) -> Story:
     """One story. All its steps are whole, positive and at most `section.largest`.
 
     Raises:
-        InputError: the settings leave no story.
+        InputError: the settings allow no story.
     """
     steps = rng.randint(*section.steps)
     for _ in range(_TRIES):
@@ -91,7 +91,7 @@ def _fits(plan: Plan, section: LedgerProblems) -> bool:
 
 def _relation(rng: random.Random, section: LedgerProblems, owners: list[str], newest: str, free: list[str],
               thing: str, changed: bool) -> Event | None:  # fmt: skip
-    """What happens next, to the newest amount or from it; `changed` says that it is not what it was at first."""
+    """What happens next, to the newest amount or based on it. `changed`: the amount is not what it was at first."""
     kind, k = rng.choice(section.relations), rng.randint(2, section.numbers)
     if kind in ("more_first", "fewer_first") and not changed:
         return None
@@ -121,7 +121,7 @@ def _question(rng: random.Random, section: LedgerProblems, kind: str, owners: li
 
 def _distract(rng: random.Random, section: LedgerProblems, events: list[Event], owners: list[str], free: list[str],
               thing: str, other_thing: str) -> None:  # fmt: skip
-    """Put sentences that don't matter anywhere behind the first."""
+    """Put sentences that don't matter anywhere after the first."""
     aged: set[str] = set()
     for _ in range(rng.randint(*section.distractors)):
         kind, k = rng.choice(("age", "also", "away", "start")), rng.randint(2, section.numbers)

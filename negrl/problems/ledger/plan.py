@@ -1,4 +1,4 @@
-"""What a story of the `ledger` world asks to be computed: its events, made into steps on numbers."""
+"""What a story of the `ledger` world asks for: its events, turned into steps on numbers."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ class Step:
     left: Operand
     right: Operand
     compares: bool = False
-    """It says more, fewer, times or half of somebody else's, or whoever's is more or less."""
+    """It compares: more, fewer, times or half of somebody else's, or the larger or smaller of two."""
     mistaken: Operand | None = None
-    """The left operand of whoever takes before for after, or after for before."""
+    """The left operand of somebody who mistakes before for after, or after for before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps that the question needs, the answer last, and the numbers that it doesn't."""
+    """The steps that the question needs, the answer last, and the numbers that it does not need."""
 
     steps: tuple[Step, ...]
     distractors: tuple[int, ...]
 
     @property
     def key(self) -> str:
-        """What is to be computed, whatever it is called."""
+        """What is to be computed, whatever the names."""
         return stable_id([[s.op, s.left.value, s.left.is_step, s.right.value, s.right.is_step] for s in self.steps])
 
     def values(self, written: Mapping[int, int] | None = None) -> list[Fraction]:
-        """The exact result of every step, on the results that were written where some were."""
+        """The exact result of every step, from the results that were written where there are any."""
         written = written or {}
         results: list[Fraction] = []
         for i, step in enumerate(self.steps):
@@ -71,7 +71,7 @@ class Plan:
 def plan_of(events: Sequence[Event]) -> Plan:
     """The steps to the answer of a story whose last event is its question.
 
-    Changes stand for good: an amount is what it is at that place of the story.
+    Changes are permanent: an amount is what it is at that point of the story.
     """
     steps: list[Step] = []
     now: dict[str, Operand] = {}
@@ -83,7 +83,7 @@ def plan_of(events: Sequence[Event]) -> Plan:
         steps.append(Step(head, f"{tail}.", op, left, right, compares, None if mistaken == left else mistaken))
         return Operand(len(steps) - 1, is_step=True)
 
-    numbers: list[tuple[Operand, int]] = []  # what an amount hangs on, the number in its sentence
+    numbers: list[tuple[Operand, int]] = []  # what an amount depends on, the number in its sentence
     asked = Operand(0)
     for event in events:
         who, k = event.who, Operand(event.k)
@@ -126,7 +126,7 @@ def plan_of(events: Sequence[Event]) -> Plan:
 
 
 def _needed(steps: list[Step], asked: Operand, numbers: list[tuple[Operand, int]]) -> Plan:
-    """The steps that the answer hangs on, renumbered; the numbers of all other sentences."""
+    """The steps that the answer depends on, renumbered, and the numbers of all other sentences."""
     needed: set[int] = set()
     given: list[Operand] = []
     waiting = [asked]

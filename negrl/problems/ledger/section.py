@@ -1,4 +1,4 @@
-"""What can be set of the `ledger` world."""
+"""The settings of the `ledger` world."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ LedgerHabit = Literal["distractor", "more_less", "before_after", "carry", "sub_q
 
 class LedgerProblems(WorldProblems):
     steps: tuple[int, int] = (2, 4)
-    """Lines of working, from ... to; 12 at most."""
+    """Fewest and most lines of working; 12 at most."""
     numbers: int = Field(50, ge=5, le=99_999)
     """The largest number in a story."""
     largest: int = Field(500, ge=10, le=99_999_999)
     """The largest result of a right step."""
     distractors: tuple[int, int] = (0, 2)
-    """Sentences that don't matter, from ... to."""
+    """Fewest and most sentences that don't matter."""
     people: int = Field(20, ge=4, le=64)
     things: int = Field(12, ge=2, le=32)
-    """Names and things to choose from; the seed says which."""
+    """How many names and things there are to choose from; the seed decides which."""
     phrasings: int = Field(3, ge=1, le=3)
     """Ways to say the same."""
     relations: list[Relation] = Field(default_factory=lambda: list(get_args(Relation)))
-    """How one amount follows from another, drawn evenly: what stands twice comes twice as often."""
+    """How one amount follows from another. Drawn evenly: one that is listed twice comes twice as often."""
     rates: float = Field(0.2, ge=0, le=1)
-    """Chance that the first amount is so many a day for so many days."""
+    """Chance that the first amount is a number per day, for a number of days."""
     questions: list[Question] = Field(default_factory=lambda: list(get_args(Question)))
     habits: list[LedgerHabit] = Field(default_factory=lambda: list(get_args(LedgerHabit)))
     habit_rate: float = Field(0.3, ge=0, le=1)
-    """Chance that a step of the pre-training text follows one of the habits that it gives room to."""
+    """Chance that a step of the pre-training text follows a habit, where one applies."""
     teacher_habit_rate: float = Field(0.2, ge=0, le=1)
     """The same for the teacher."""
     teacher_filter: TeacherFilter = "answer"
-    """Which of the teacher's solutions are kept: with the right answer, with right steps only, or all."""
+    """Which of the teacher's solutions are kept: those with the right answer, those with right steps only, or all."""
 
     @model_validator(mode="after")
     def _possible(self) -> LedgerProblems:
@@ -48,7 +48,7 @@ class LedgerProblems(WorldProblems):
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ValueError(
-                    f"{name}: expected two numbers that don't fall, {least} to {most}, not [{low}, {high}]"
+                    f"{name}: expected two numbers from {least} to {most}, the second no smaller, not [{low}, {high}]"
                 )
         if self.people < self.steps[1] + self.distractors[1] + 1:
             needed = self.steps[1] + self.distractors[1] + 1

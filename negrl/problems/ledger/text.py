@@ -1,7 +1,7 @@
-"""The language of the `ledger` world: sentences out of events, and events out of sentences.
+"""The language of the `ledger` world: sentences from events, and events from sentences.
 
 An `Event` is one sentence of a story, or its question. Every kind has up to three phrasings; `say` and
-`read` are inverse to each other, so that a problem's prompt is all that its checker needs.
+`read` are inverses of each other, so a problem's prompt is all that its checker needs.
 """
 
 from __future__ import annotations

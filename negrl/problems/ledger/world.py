@@ -20,11 +20,11 @@ _ANSWER = re.compile(r"####[ \t]*(-?[0-9]{1,18})[ \t]*")
 
 
 def load(section: LedgerProblems) -> ProblemSet:
-    """The first `train` and `evaluate` problems of the world's streams; disjoint by construction, in what is
-    to be computed and not only in words.
+    """The first `train` and `evaluate` problems of the world's streams. They are disjoint by construction, in
+    what is to be computed and not only in their words.
 
     Raises:
-        InputError: there are not so many.
+        InputError: there are not that many.
     """
     return ProblemSet(
         train=_problems(section, "train", section.train), evaluate=_problems(section, "evaluate", section.evaluate)
@@ -74,15 +74,15 @@ class World:
         return texts
 
     def check_steps(self, problem: Problem, text: str) -> list[bool]:
-        """A line is right when it claims a quantity of the problem that no line before it claimed, works it
-        from the right numbers, as the lines before it wrote them, and works it exactly; the last line, when
-        it gives the quantity asked for as it was written. The order is free where none hangs on the other.
-        A right line after a wrong one is right. Blank lines are none."""
+        """A line is right if it claims a quantity of the problem that no earlier line claimed, computes it from the
+        right numbers, as the earlier lines wrote them, and without a mistake. The last line is right if it gives
+        the quantity asked for as it was written. Lines that do not depend on each other may come in any order.
+        A right line after a wrong one is right. Blank lines are no steps."""
         return _follow(plan_of(read(problem.prompt)), text).verdicts
 
     def value(self, problem: Problem, prefix: str) -> float:
-        """1.0 when exact work from what was written gives the gold answer, else 0.0. Lines that claim
-        nothing of the problem's change nothing."""
+        """1.0 if exact work from what was written gives the gold answer, else 0.0. Lines that claim no quantity
+        of the problem change nothing."""
         plan = plan_of(read(problem.prompt))
         read_so_far = _follow(plan, prefix)
         if read_so_far.answer is not None:
@@ -92,7 +92,7 @@ class World:
 
 @dataclass
 class _Followed:
-    """What a response says: the result it wrote for each step, whether each line is right, its answer."""
+    """What a response says: the result that it wrote for each step, whether each line is right, its answer."""
 
     written: dict[int, int] = field(default_factory=dict)
     verdicts: list[bool] = field(default_factory=list)
@@ -122,11 +122,11 @@ def _follow(plan: Plan, text: str) -> _Followed:
         result = int(match[5])
         same = [a, b] == meant or (op not in "-/" and [b, a] == meant)
         exact = op == step.op and same and EXACT[op](Fraction(a), Fraction(b)) == result
-        found.verdicts.append(found.answer is None and exact)  # an answer ends a response: no work comes after it
+        found.verdicts.append(found.answer is None and exact)  # an answer ends a response: no line after it is right
         found.written[claimed] = result
     return found
 
 
 def _amount(operand: Operand, written: dict[int, int]) -> int | None:
-    """A given number, or what was written for a step; None when no line did."""
+    """A given number, or the result that was written for a step; None if none was."""
     return written.get(operand.value) if operand.is_step else operand.value

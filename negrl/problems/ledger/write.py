@@ -14,8 +14,8 @@ _OPPOSITE = {"+": "-", "-": "+", "/": "*", "max": "min", "min": "max"}
 
 
 def write(plan: Plan, habits: Collection[str], rate: float, rng: random.Random) -> tuple[str, str]:
-    """A solution in which each step follows, with chance `rate`, one of the habits that it gives room to,
-    and its answer."""
+    """A solution in which each step follows, with chance `rate`, one of the habits that apply to it, and its
+    answer."""
     results: list[int] = []
     lines: list[str] = []
     for step in plan.steps:
@@ -28,13 +28,13 @@ def write(plan: Plan, habits: Collection[str], rate: float, rng: random.Random) 
         lines.append(f"{step.head} {a} {op} {b} = {result} {step.tail}")
         results.append(result)
     if "sub_question" in habits and len(lines) > 1 and rng.random() < rate:
-        lines.pop()  # what was found on the way is taken for what was asked
+        lines.pop()  # an intermediate result is taken for the answer
         results.pop()
     return "\n".join([*lines, f"#### {results[-1]}"]), str(results[-1])
 
 
 def _work(op: str, a: int, b: int) -> Line:
-    """As the writer works it: whole numbers, what is left of a division dropped."""
+    """As the writer computes it: whole numbers, the remainder of a division dropped."""
     exact = EXACT[op](Fraction(a), Fraction(b))
     return op, a, b, exact.numerator // exact.denominator
 
@@ -45,12 +45,12 @@ def _exact(plan: Plan, step: Step, results: list[int]) -> Line:
 
 
 def _distractor(plan: Plan, step: Step, results: list[int], right: Line) -> list[Line]:
-    """A number that doesn't matter stands for the one that does."""
+    """A number that does not matter takes the place of one that does."""
     return [_work(step.op, right[1], number) for number in plan.distractors] if step.op in "+-*" else []
 
 
 def _more_less(plan: Plan, step: Step, results: list[int], right: Line) -> list[Line]:
-    """More for less, times for half, and the other way round."""
+    """More for less, times for half, and vice versa."""
     _, a, b, _ = right
     if not step.compares:
         return []
@@ -60,7 +60,7 @@ def _more_less(plan: Plan, step: Step, results: list[int], right: Line) -> list[
 
 
 def _before_after(plan: Plan, step: Step, results: list[int], right: Line) -> list[Line]:
-    """The amount at first for the amount now, and the other way round."""
+    """The initial amount for the current one, and vice versa."""
     if step.mistaken is None:
         return []
     other = step.mistaken
@@ -68,7 +68,7 @@ def _before_after(plan: Plan, step: Step, results: list[int], right: Line) -> li
 
 
 def _carry(plan: Plan, step: Step, results: list[int], right: Line) -> list[Line]:
-    """Every column by itself: no carry in a sum or a product, the smaller digit from the larger in a difference."""
+    """Each column by itself: no carry in a sum or a product, the smaller digit from the larger in a difference."""
     op, a, b, _ = right
     if op not in "+-*" or (op == "*" and b > 9) or min(a, b) < 0:
         return []
@@ -90,4 +90,4 @@ HABITS: dict[str, Callable[[Plan, Step, list[int], Line], list[Line]]] = {
     "before_after": _before_after,
     "carry": _carry,
 }
-"""habit -> the wrong lines that it leads to; `sub_question` leaves the last line out."""
+"""Habit -> the wrong lines that it leads to. `sub_question` leaves the last line out."""
