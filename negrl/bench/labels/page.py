@@ -11,6 +11,7 @@ from negrl.bench.labels.metrics import METRICS, Metric
 from negrl.bench.labels.results import (
     COLUMNS,
     NOT_UNCERTAIN,
+    Against,
     LabelCost,
     PolicyCost,
     default_rollouts,
@@ -39,8 +40,11 @@ def write(found: LabelCost, out: Path, reporter: Reporter) -> list[Path]:
     rows = found.rows()
     for policy in found.policies:
         _screen(reporter, policy, of_policy(rows, policy.name))
-    files = {".md": page(found, rows, out.name).encode(), ".csv": to_csv(COLUMNS, rows), ".png": draw(found, rows)}
-    reporter.console.print(files[".md"].decode().split("\n\n")[4], markup=False, highlight=False)  # the ratios
+    against = [*ratios(found), *ratios(found, "blind")]
+    text = page(found, rows, against, out.name)
+    files = {".md": text.encode(), ".csv": to_csv(COLUMNS, rows), ".png": draw(found, rows)}
+    table = render("label-ratios.md", against=against, METRICS=METRICS)
+    reporter.console.print(table, markup=False, highlight=False, soft_wrap=True)
     for suffix, data in files.items():
         write_atomic(out.with_name(out.name + suffix), data)
     return [out.with_name(out.name + suffix) for suffix in files]
@@ -88,12 +92,11 @@ def tables(rows: Sequence[Row], policies: Sequence[str]) -> dict[str, str]:
     }
 
 
-def page(found: LabelCost, rows: Sequence[Row], stem: str) -> str:
-    """The whole document. `rows`: of the CSV."""
+def page(found: LabelCost, rows: Sequence[Row], against: Sequence[Against], stem: str) -> str:
+    """The whole document. `rows`: of the CSV; `against`: how the peers compare."""
 
     every, policies = pooled(found.policies), found.policies
     rollouts = default_rollouts(found.recipe)
-    against = [*ratios(found), *ratios(found, "blind")]
     return render(
         "label-cost.md", found=found, stem=stem, recipe=found.recipe, settings=found.settings, METRICS=METRICS,
         rollouts=rollouts, default=every.named(name_of("adaptive", rollouts)), peer=every.named("fixed K=16"),
