@@ -1,9 +1,10 @@
-"""`negrl options`: what a recipe can name, and what can be set beside each name. Read from the modules' declarations."""
+"""`negrl options`: what a recipe can name, and what can be set beside each name, as the modules declare it."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import Any
 
 import pydantic
@@ -11,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from negrl.errors import InputError, nearest
 from negrl.methods.spec import TRL_CONFIGS
@@ -49,12 +51,15 @@ def show(kind: str | None, name: str | None, plugins: list[str]) -> None:
     except ValueError as error:
         raise InputError(str(error)) from None
     console.print(f"[bold]{KINDS[kind][1]}: {escape(name)}[/]  [dim]{escape(registry.origin(name))}[/]")
-    console.print(escape(_documentation(registry, name)))
+    console.print(Text(_documentation(registry, name)))
     model = getattr(item, "options", None) or getattr(item, "section", None)
     if model is not None:
         _options(console, model)
     if config := getattr(item, "config", None):
-        console.print(f"Any field of TRL's {TRL_CONFIGS[config]} can be set, too. Defaults: {item.defaults}")
+        defaults = ", ".join(f"{key}: {value}" for key, value in item.defaults.items())
+        console.print(
+            Text(f"Any field of TRL's {TRL_CONFIGS[config]} can be set, too; negrl's defaults are {defaults}.")
+        )
 
 
 def _list(console: Console, kind: str) -> None:
@@ -62,14 +67,16 @@ def _list(console: Console, kind: str) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left")
     table.title = f"{KINDS[kind][1]}"
     for name in sorted(registry):
-        summary = _documentation(registry, name).partition("\n\n")[0].replace("\n", " ")
-        table.add_row(f"  {escape(name)}", escape(summary.removeprefix(f"`{name}`: ")))
+        summary = _documentation(registry, name).partition("\n\n")[0].replace("\n", " ").removeprefix(f"`{name}`: ")
+        table.add_row(f"  {name}", Text(summary[:1].upper() + summary[1:]))
     console.print(table)
     console.print()
 
 
 def _documentation(registry: Registry[Any], name: str) -> str:
-    """The docstring of the module that declares it; of an entry point, that of the module it points to."""
+    """What it says of itself, or else the docstring of the module that declares it."""
+    if said := getattr(registry[name], "help", ""):
+        return str(said)
     origin = registry.origin(name)
     module = importlib.import_module(origin.rpartition("= ")[2].partition(":")[0])
     return inspect.cleandoc(module.__doc__ or "")
@@ -84,8 +91,11 @@ def _options(console: Console, model: type[pydantic.BaseModel]) -> None:
         if name == "source":
             continue
         default = field.get_default(call_default_factory=True)
-        shown = "required" if default is PydanticUndefined else repr(default)
+        if isinstance(default, pydantic.BaseModel):
+            shown = "{}"
+        else:
+            shown = "required" if default is PydanticUndefined else repr(default)
         help_ = " ".join((field.description or "").split()) + ("" if name in keyed else " [changing it redoes nothing]")
-        kind = inspect.formatannotation(field.annotation).replace("typing.", "")
-        table.add_row(escape(name), escape(kind), escape(shown), escape(help_.strip()))
+        kind = re.sub(r"\b\w+\.(?=\w)", "", inspect.formatannotation(field.annotation))  # without the modules' names
+        table.add_row(*(Text(cell) for cell in (name, kind, shown, help_.strip())))
     console.print(table if table.row_count else "[dim]no options[/]")

@@ -1,4 +1,4 @@
-"""Spend rollouts where they can still change what training will read: the default.
+"""The default: spend rollouts where they can still change what training will read.
 
 Each trace has a posterior over its value path (negrl/labelers/posterior.py), from the sampler's logprobs, the
 problem's other traces, and all rollouts that share its prefixes. A step is settled when it is all but sure on

@@ -1,4 +1,5 @@
-"""Only what two labelers agree on. Dearer labels, but fewer false ones: for negatives precision comes first.
+"""Keeps only what two labelers agree on. It costs more and makes fewer false labels: for negatives, precision comes
+first.
 
 Per step, each labeler's advantage says "+" or "-" where it counts (`credit.counts`), "0" where it does not, and
 "?" where it has none. Kept are ++, --, 00, and 0? (nobody blames or praises the step: neutral, which weighs

@@ -244,17 +244,17 @@ def test_a_point_that_fails_does_not_stop_the_others(ran: Ran) -> None:
         ("bench.arms.sft={method: sft}", "'sft' can't be an arm's name"),
         ("bench.arms.x={method: sfft}", "unknown method 'sfft' (did you mean 'sft'?)"),
         ("bench.arms.rft_equal.shuffle_labels=true", "only step_advantage reads shuffled labels"),
-        ("recipe.sampel.n=3", "recipe.unknown key 'sampel' (did you mean 'sample'?)"),
+        ("recipe.sampel.n=3", "unknown key 'recipe.sampel' (did you mean 'sample'?)"),
         ("recipe.evaluate=null", "recipe.evaluate"),
         ("recipe.policy.start=null", "recipe.policy.start: give the SFT settings"),
         ("recipe.arms={a: {method: sft}}", "the arms of a bench stand under bench.arms"),
-        ("recipe.label.labeler=none", "needs step values"),
+        ("recipe.label.labeler=none; recipe.label.k=null", "needs step values"),
         ("sample.n=3", "override 'sample.n=3': expected bench.key=value or recipe.key=value"),
     ],
 )  # fmt: skip
 def test_a_wrong_bench_is_one_line(override: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
-        load_bench(QUICK, [override])
+        load_bench(QUICK, override.split("; "))
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 

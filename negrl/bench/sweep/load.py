@@ -9,11 +9,10 @@ from typing import Any
 import pydantic
 
 from negrl.bench.sweep.points import points, recipe_of
-from negrl.bench.sweep.schema import Bench, BenchSection, GridSection, SftSection
+from negrl.bench.sweep.schema import Bench, BenchSection
 from negrl.errors import InputError, nearest
 from negrl.recipe import Recipe, first_error
 from negrl.recipe.read import merged, read_mapping
-from negrl.recipe.section import Section
 
 
 def load_bench(path: str | Path, overrides: Sequence[str] = ()) -> Bench:
@@ -40,7 +39,7 @@ def load_bench(path: str | Path, overrides: Sequence[str] = ()) -> Bench:
     try:
         plan = BenchSection.model_validate(data["bench"])
     except pydantic.ValidationError as error:
-        raise InputError(f"{path}: {_line(error)}") from None
+        raise InputError(f"{path}: {first_error(error, 'bench')}") from None
     bench = Bench(data["recipe"], plan, _recipe(path, data["recipe"]))
     _check(path, bench)
     return bench
@@ -53,7 +52,7 @@ def _recipe(path: str | Path, body: dict[str, Any]) -> Recipe:
         # The default method wants step labels; which arms do is seen when each is checked.
         return Recipe.model_validate({**body, "train": {**(body.get("train") or {}), "method": "sft"}})
     except pydantic.ValidationError as error:
-        raise InputError(f"{path}: recipe.{first_error(error)}") from None
+        raise InputError(f"{path}: {first_error(error, 'recipe')}") from None
 
 
 def _check(path: str | Path, bench: Bench) -> None:
@@ -91,15 +90,3 @@ def _merged(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{path}: extends: more than 8 files stand on each other; is it a circle?")
         here = None if below is None else here.parent / str(below)
     return merged(path, layers, overrides)
-
-
-def _line(error: pydantic.ValidationError) -> str:
-    """The first problem of the bench section as one line; unknown keys come first."""
-    first = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")[0]
-    key = ".".join(["bench", *map(str, first["loc"])])
-    if first["type"] == "extra_forbidden":
-        sections: dict[str, type[Section]] = {"sft": SftSection, "grid": GridSection}
-        section = sections.get(str(first["loc"][-2])) if len(first["loc"]) > 1 else None
-        known = (section or BenchSection).model_fields
-        return f"unknown key '{key}'{nearest(str(first['loc'][-1]), known)}"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}"

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from negrl.errors import nearest
+from negrl.options import Section
 from negrl.recipe import Recipe, TrainSection
-from negrl.recipe.section import Section
 
 REFERENCES = ("base", "start", "sft")
 """Points that a bench makes besides its arms."""
