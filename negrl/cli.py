@@ -1,4 +1,4 @@
-"""negrl on the command line: parse, then call. Heavy imports wait until what was given is checked."""
+"""negrl on the command line: parse, then call. Heavy imports wait until the input has been checked."""
 
 from __future__ import annotations
 
@@ -40,14 +40,31 @@ def run(
     overrides: Overrides = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage: base, sample, value, view, ...")] = None,
 ) -> None:
-    """Do what a recipe says: sample, verify, value the steps, train, evaluate, report. Run it again to
-    go on after a kill, or after a change: only what depends on it is done again."""
+    """Run a recipe: sample, verify, value the steps, train, evaluate, report. Run it again to continue after a kill,
+    or after a change: only what depends on the change is redone."""
     from negrl.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides or [])
     from negrl.pipeline import run as run_pipeline
 
     run_pipeline(checked, until=until)
+
+
+@app.command()
+def options(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="labeler, splitter, method, source, engine or benchmark.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One of that kind.", show_default=False)] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(help="A Python module with additions of your own; repeatable.")
+    ] = None,
+) -> None:
+    """List what a recipe can name (labelers, methods, problem sources, ...), or the options of one of them."""
+    from negrl.commands.options import show  # scans all modules
+
+    show(kind, name, plugin or [])
 
 
 app.command()(verify)
@@ -57,8 +74,8 @@ app.add_typer(evaluate)
 
 
 def main() -> None:
-    """The entry point. A mistake of the user's is one line and exit code 2, a guard that stopped a training one line
-    and exit code 3, never a traceback."""
+    """The entry point. A mistake in the input gives one line and exit code 2, a training that a guard stopped one line
+    and exit code 3; neither gives a traceback."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -67,12 +84,12 @@ def main() -> None:
         print(f"negrl: {safe(error)}", file=sys.stderr)
         code = error.exit_code
     except Exception as error:
-        # typer's usage errors, of click or of its own copy of it, know how to show themselves
+        # Usage errors of click, or of typer's own copy of it, know how to show themselves.
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
         error.show()
         code = error.exit_code
     if code == 130:
-        again = "; the same command goes on from here" if sys.argv[1:2] in (["run"], ["evaluate"]) else ""
+        again = "; the same command continues from here" if sys.argv[1:2] in (["run"], ["evaluate"]) else ""
         print(f"negrl: stopped{again}", file=sys.stderr)
     sys.exit(code)

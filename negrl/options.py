@@ -7,21 +7,38 @@ section's common keys. `PickedSection` does that: an instance is of a class that
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, cast
 
 import pydantic
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from negrl.errors import nearest
 
 
 class Section(pydantic.BaseModel):
-    """A mapping of the recipe. Unknown keys are refused."""
+    """A mapping of the recipe. Unknown keys are refused, with the nearest right key in the message."""
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     def key(self) -> dict[str, Any]:
         """What belongs in the key of a stage that depends on the section."""
         return self.model_dump(include=keyed_names(type(self)))
+
+    @classmethod
+    def _hint(cls, key: str) -> str:
+        """What follows the name of an unknown key in the message."""
+        return nearest(key, cls.model_fields) or f"; expected one of {', '.join(cls.model_fields)}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        for key in data if isinstance(data, Mapping) else ():
+            if key not in cls.model_fields:
+                context = {"key": str(key), "near": cls._hint(str(key))}
+                raise PydanticCustomError("unknown_key", "unknown key '{key}'{near}", context)
+        return data
 
 
 class Options(Section):
@@ -48,6 +65,12 @@ class UnknownName(ValueError):
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
+
+
+def located(error: UnknownName, section: type[Section], data: Mapping[str, Any]) -> pydantic.ValidationError:
+    """The error as pydantic reports that of a key, so that the message has its place in the recipe."""
+    line: Any = {"type": "value_error", "loc": (error.key,), "input": data.get(error.key), "ctx": {"error": error}}
+    return pydantic.ValidationError.from_exception_data(section.__name__, [line])
 
 
 class PickedSection(Section):
@@ -88,21 +111,35 @@ class PickedSection(Section):
             return handler(data)
         try:
             chosen = cls.chosen(data)
-        except UnknownName as error:  # as pydantic says it of a key: with the key's place in the recipe
-            line: Any = {"type": "value_error", "loc": (error.key,), "input": data.get(error.key)}
-            line["ctx"] = {"error": error}
-            raise pydantic.ValidationError.from_exception_data(cls.__name__, [line]) from None
+        except UnknownName as error:
+            raise located(error, cls, data) from None
         # On the command line a key of the file can't be taken out, only set to null.
         unread = {key for key in cls.every_option() if key not in chosen.model_fields and data.get(key) is None}
         return chosen.model_validate({key: value for key, value in data.items() if key not in unread})
 
+    @classmethod
+    def _hint(cls, key: str) -> str:
+        options = cls.every_option()
+        if key in options:
+            return f": only {', '.join(options[key])} can read it; leave it out, or set it to null"
+        return nearest(key, [*cls.model_fields, *options]) or super()._hint(key)
+
     def __reduce__(self) -> Any:  # the class was made here, so pickle can't find it by name
         return _rebuilt, (getattr(type(self), "_common", type(self)), self.model_dump())
 
-    def options(self) -> dict[str, Any]:
-        """The options that belong in a stage's key, by name."""
+    def picked_options(self) -> dict[str, Any]:
+        """The options of the picked modules that belong in a stage's key, by name."""
         common = set(getattr(type(self), "_common", type(self)).model_fields)
         return self.model_dump(include=keyed_names(type(self)) - common)
+
+
+def readers_of(modules: Iterable[Any]) -> dict[str, list[str]]:
+    """The options of modules that have a `name` and `options`, each with the names of those that have it."""
+    found: dict[str, list[str]] = {}
+    for module in modules:
+        for option in module.options.model_fields:
+            found.setdefault(option, []).append(module.name)
+    return found
 
 
 def _rebuilt(section: type[PickedSection], data: dict[str, Any]) -> PickedSection:
@@ -113,8 +150,31 @@ def _rebuilt(section: type[PickedSection], data: dict[str, Any]) -> PickedSectio
 def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[Any]:
     bases = [o for o in options if not any(o is not other and issubclass(other, o) for other in options)]
     for base in bases:
-        if shared := sorted(base.model_fields.keys() & section.model_fields.keys()):
-            raise TypeError(f"{base.__module__}.{base.__name__}: '{shared[0]}' is a key of every {section.__name__}")
+        taken = section.model_fields.keys() | dir(section)
+        if shared := sorted(base.model_fields.keys() & taken):
+            raise TypeError(
+                f"{base.__module__}.{base.__name__}: '{shared[0]}' is taken by {section.__name__}; name it otherwise"
+            )
     made = cast(Any, pydantic.create_model(section.__name__, __base__=(*bases, section), __module__=section.__module__))
     made._common = section
     return made
+
+
+def first_error(error: pydantic.ValidationError, *above: str) -> str:
+    """The first of the errors as one line. Unknown keys come first: they often cause the others.
+
+    Args:
+        above: the keys that the validated section is under.
+    """
+    details = sorted(error.errors(), key=lambda d: d["type"] != "unknown_key")
+    first = details[0]
+    path = [*above, *map(str, first["loc"])]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if first["type"] == "unknown_key":
+        key, near = ".".join([*path, first["ctx"]["key"]]), first["ctx"]["near"]
+        return f"{key}{near}{more}" if near.startswith(":") else f"unknown key '{key}'{near}{more}"
+    key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "required key is missing"
+    given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"{key}: {message}{given}{more}" if key else f"{message}{more}"

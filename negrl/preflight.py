@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from negrl.engines import ENGINES
 from negrl.errors import InputError
 from negrl.labelers import open_labeler
+from negrl.methods import METHODS, Method
 from negrl.policy import check_model
-from negrl.problems import load_problems, world_of
+from negrl.problems import SOURCES, load_problems, world_of
+from negrl.problems import imported as importing
 from negrl.recipe import Recipe
 from negrl.records import Problem
 from negrl.store import fingerprint
+from negrl.views import view_of
 
 if TYPE_CHECKING:
     from negrl.problems.imported import ImportedTrace
@@ -42,14 +47,18 @@ class Checked:
 
 
 def preflight(recipe: Recipe) -> Checked:
-    """Read the problems and imported traces, look at the model folder.
+    """Read the problems and imported traces, look at the model folder, look whether the engine is installed.
 
     Raises:
         InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
-            the model folder is none.
+            the model folder is none, the engine is not installed, the labeler cannot be opened, a method's view or
+            trainer is not there.
     """
+    ENGINES[recipe.engine.kind].version()
     world = world_of(recipe.problems)
     open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
+    for arm in recipe.resolved_arms.values():
+        _check_method(METHODS[arm.method])
     model_key = check_model(recipe.policy) if recipe.policy.model is not None else None
     train: list[Problem] = []
     evaluate: list[Problem] = []
@@ -58,8 +67,6 @@ def preflight(recipe: Recipe) -> Checked:
         train, evaluate = found.train, found.evaluate
     imported: list[ImportedTrace] = []
     if recipe.traces is not None:
-        from negrl.problems import imported as importing
-
         problems, imported = importing.load(recipe.traces)
         new = problems
         if recipe.problems is not None:
@@ -71,16 +78,30 @@ def preflight(recipe: Recipe) -> Checked:
     return Checked(recipe, train, evaluate, imported, model_key)
 
 
+def _check_method(method: Method) -> None:
+    """Is all there that it names? (A plugin's may not be.) Raises InputError."""
+    view_of(method)
+    module = method.trainer.split(":")[0]
+    try:
+        found = importlib.util.find_spec(module)  # imports the packages above the module, not the module
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise InputError(f"method '{method.name}': there is no module '{module}', which should have its trainer")
+
+
 def _check_use(recipe: Recipe, train: list[Problem], evaluate: list[Problem]) -> None:
     """Are the problems what the later stages need? Better said now than after hours of sampling."""
     if recipe.evaluate is not None and not evaluate:
         raise InputError("evaluate: there are no held-out problems; set problems.evaluate, or evaluate: null")
     build = recipe.policy.build
     if build is not None and build.corpus == "world" and world_of(recipe.problems) is None:
-        raise InputError("policy.build.corpus: world needs a world (source: chain, stargraph, ledger); use solutions")
+        worlds = ", ".join(name for name, source in SOURCES.items() if source.world is not None)
+        raise InputError(f"policy.build.corpus: world needs a world (source: {worlds}); use solutions")
     if any(p.solution is not None for p in train):
         return
-    needing = [f"arm '{name}' (sft)" for name, arm in recipe.resolved_arms.items() if arm.method == "sft"]
+    methods = {name: arm.method for name, arm in recipe.resolved_arms.items()}
+    needing = [f"arm '{name}' ({method})" for name, method in methods.items() if "solutions" in METHODS[method].needs]
     needing += ["policy.start"] * (recipe.policy.start is not None)
     needing += ["policy.build.corpus: solutions"] * (build is not None and build.corpus == "solutions")
     if needing:

@@ -1,11 +1,10 @@
 """Crash-safe shards of rows, keyed by what made them.
 
 A stage's folder is `<stage>-<fingerprint>`; the fingerprint covers the stage's inputs and the part of
-the recipe that it reads. A shard has a deterministic name, is written whole to a temporary file,
-flushed to disk and renamed. So a re-run skips what is done, a changed setting re-does only what
-depends on it, and a killed run loses at most the shard in flight. Rows are Parquet, readable by
-`datasets.load_dataset("parquet", ...)`, DuckDB and pandas as they stand. Rows may live at any fsspec
-URL; a whole run needs a local folder, for its models.
+the recipe that it reads. A shard has a deterministic name and is written atomically. So a re-run skips what
+is done, a changed setting redoes only what depends on it, and a killed run loses at most the shard that it was
+writing. Rows are Parquet files that `datasets.load_dataset("parquet", ...)`, DuckDB and pandas read as they
+are. They may be at any fsspec URL; a whole run needs a local folder, for its models.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negrl.errors import InputError
+from negrl.files import write_atomic
 from negrl.records import arrow_schema, from_dict, to_arrow
 
 if TYPE_CHECKING:
@@ -27,24 +26,13 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 FORMAT = 1
-"""Part of every fingerprint: raised when the meaning of stored rows changes."""
+"""Part of every fingerprint; raised when the meaning of stored rows changes."""
 
 
 def fingerprint(*parts: Any) -> str:
-    """12 hex digits of whatever JSON can say about `parts`."""
+    """12 hex digits, a hash of `parts` as JSON."""
     text = json.dumps([FORMAT, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write, flush to disk, rename: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
 
 
 class Store:
@@ -96,7 +84,7 @@ class Stage:
         return self.store.exists(f"{self.folder}/{self._shard(table, shard)}")
 
     def write(self, table: str, shard: int, row_type: type[Row], rows: Sequence[Row]) -> None:
-        """Write one shard. An empty shard is written too: it says that the work was done."""
+        """Write one shard. An empty shard is written, too: it records that the work was done."""
         import pyarrow.parquet as pq
 
         buffer = io.BytesIO()
@@ -113,11 +101,11 @@ class Stage:
                 yield from_dict(row_type, values)
 
     def table(self, table: str, row_type: type) -> pa.Table:
-        """The same as one Arrow table: a tenth of the memory, where rows are not needed one by one."""
+        """The same as one Arrow table, which takes a tenth of the memory."""
         import pyarrow as pa
 
         parts = [self._parquet(name) for name in self.store.list(self.folder, f"{table}-*.parquet")]
-        # A column that rows have got since the table was written is null in all of it.
+        # A column that was added to the rows after the table was written is null.
         return pa.concat_tables([arrow_schema(row_type).empty_table(), *parts], promote_options="default")
 
     def _parquet(self, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -131,7 +119,7 @@ class Stage:
             raise InputError(f"{self.url}/{name}: not a whole Parquet file; {remedy} and run again") from None
 
     def sizes(self, table: str, column: str) -> tuple[int, int]:
-        """Rows of a table, and the total length of a list column, without reading anything else."""
+        """The number of rows of a table and the total length of a list column, without reading anything else."""
         import pyarrow.compute as pc
 
         rows = total = 0
@@ -141,8 +129,8 @@ class Stage:
         return rows, total
 
     def pinned(self, name: str, value: int) -> int:
-        """`value` as it was when the stage was begun: shards of a killed run are taken by their number,
-        so what they are cut by must not change before the stage is done."""
+        """`value` as it was when the stage began. Shards of a killed run are found by their number, so their size
+        must not change before the stage is done."""
         path = f"{self.folder}/{name}.pin"
         if not self.store.exists(path):
             self.store.write_bytes(path, str(value).encode())
@@ -153,7 +141,7 @@ class Stage:
         return self.store.exists(f"{self.folder}/stage.json")
 
     def info(self) -> dict[str, Any]:
-        """What the stage said when it finished: counts, seconds, its inputs (lineage)."""
+        """What the stage recorded when it finished: counts, seconds, its inputs (lineage)."""
         try:
             found = json.loads(self.store.read_bytes(f"{self.folder}/stage.json"))
             return {**found, "notes": found["notes"], "seconds": found["seconds"]}
@@ -161,7 +149,7 @@ class Stage:
             raise InputError(f"{self.url}/stage.json: damaged; remove it and run again") from None
 
     def finish(self, info: dict[str, Any]) -> None:
-        """Mark the stage complete. Nothing reads a stage that is not."""
+        """Mark the stage as complete. A stage that is not is never read."""
         data = json.dumps(info, indent=2, sort_keys=True, default=str).encode()
         self.store.write_bytes(f"{self.folder}/stage.json", data)
 

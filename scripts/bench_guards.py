@@ -1,11 +1,11 @@
-"""Do the guards catch the known disasters, and leave healthy trainings alone?
+"""Do the guards catch known disasters and leave healthy trainings alone?
 
     negrl run recipes/quickstart.yaml            # makes the traces, labels and policies used here
     python scripts/bench_guards.py --stages runs/quickstart/stages --out docs/results/guards
 
-Every case is trained to its end with `on_trip: warn` (what would have happened), and once more with
-`on_trip: keep` where a guard tripped (what it saves); the models answer the same held-out problems. Writes
-OUT.csv and OUT.md. Finished trainings are reused, so it may be stopped and started again.
+Every case is trained to its end with `on_trip: warn` (what would have happened) and, where a guard tripped, once
+more with `on_trip: keep` (what the guard saves). All models answer the same held-out problems. Writes OUT.csv and
+OUT.md. Finished trainings are reused, so the script can be stopped and started again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from negrl.pipeline.finish import hardware
 from negrl.recipe import Recipe, load_recipe
 
 LOSS = 0.02
-"""In pass@1: less is noise."""
+"""A drop in pass@1 below this is noise."""
 BATCH = {"per_device_train_batch_size": 64, "num_train_epochs": 4}
 SFT_START = {"per_device_train_batch_size": 32, "num_train_epochs": 8, "learning_rate": 5e-4}
 OFF = {"anchor": 0.0, "taper": False}
@@ -30,7 +30,7 @@ OFF = {"anchor": 0.0, "taper": False}
 
 @dataclass(frozen=True)
 class Case:
-    """`view` and `policy` are titles of stages of the quickstart run."""
+    """`view` and `policy` are titles of stages in the quickstart run."""
 
     name: str
     method: str
@@ -133,7 +133,7 @@ def trained(
 
     from negrl.methods import METHODS
     from negrl.records import from_dict
-    from negrl.trainers.fit import fit
+    from negrl.trainers.fit import Training, fit
     from negrl.views import VIEWS
 
     method = METHODS[case.method]
@@ -143,12 +143,12 @@ def trained(
     out = args.work / case.name.replace(" ", "-").replace(",", "") / on_trip
     fields = {**BATCH, **case.fields, "guards": {"on_trip": on_trip}}
     model = str(stages[case.policy] / "model")
-    fit(method, fields, rows, row_type, model, out, recipe.policy, recipe.seed)
+    fit(Training(method, fields, recipe.policy, model, recipe.seed), rows, row_type, out)
     return out / "model", json.loads((out / "fit.json").read_text())
 
 
 def pass_at_1(model: Path, recipe: Recipe, args: argparse.Namespace) -> float:
-    """Share of right samples at temperature 1, `evaluate.n` of each held-out problem."""
+    """Share of right samples at temperature 1, with `evaluate.n` samples of each held-out problem."""
     from negrl.engines import Request, open_engine
     from negrl.policy import encode_prompt, load_tokenizer
     from negrl.problems import load_problems
@@ -184,8 +184,8 @@ def pass_at_1(model: Path, recipe: Recipe, args: argparse.Namespace) -> float:
 
 
 def rl_after(stages: dict[str, Path], args: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    """What an over-trained start costs the arm that learns from it: (start, step_advantage) pass@1, with the start
-    trained to its end and with the one that its guard kept."""
+    """What an over-trained start costs the arm that learns from it: pass@1 of (start, step_advantage), for the start
+    trained to its end and for the one that its guard kept."""
     from negrl.pipeline import run
 
     others = [f"arms.{name}=null" for name in ("sft", "rft", "dpo", "step_dpo", "step_advantage_x2")]
@@ -206,13 +206,13 @@ def rl_after(stages: dict[str, Path], args: argparse.Namespace) -> dict[str, tup
 def page(rows: list[dict[str, Any]], after: dict[str, tuple[float, float]], args: argparse.Namespace) -> str:
     lines = [
         f"`python scripts/bench_guards.py --stages {args.stages} --out {args.out}`",
-        f"\nHardware: {hardware()}. World `chain`; policies, traces and labels of recipes/quickstart.yaml, one seed.",
-        f"pass@1 on {args.problems} held-out problems, 4 samples each (about +-0.015). `last`: the training went on to",
-        "its end. `kept`: a guard stopped it, and these are the weights that it kept. Guards at their defaults: 5% of",
-        "the problems (13) are held out.\n",
+        f"\nHardware: {hardware()}. World `chain`, with the policies, traces and labels of recipes/quickstart.yaml;",
+        f"one seed. pass@1 on {args.problems} held-out problems, 4 samples each (about +-0.015). `last`: after",
+        "training to the end. `kept`: with the weights that were kept when a guard stopped the training. The guards",
+        "have their default settings: 5% of the problems (13) are held out.\n",
     ]
     for healthy, title in ((True, "Healthy: the arms of the quickstart"), (False, "Known or expected disasters")):
-        lines += [f"## {title}\n", "| case | steps | tripped at | start | last | kept (step) | what was said |"]
+        lines += [f"## {title}\n", "| case | steps | tripped at | start | last | kept (step) | message |"]
         lines += ["|---|---|---|---|---|---|---|"]
         for row in (r for r in rows if r["healthy"] == healthy):
             tripped = row["tripped_at"] is not None
@@ -223,26 +223,27 @@ def page(rows: list[dict[str, Any]], after: dict[str, tuple[float, float]], args
         lines.append("")
     harmful = [r for r in rows if r["last"] < r["start"] - LOSS]
     caught = [r for r in harmful if r["tripped_at"] is not None]
+    worst = min((r["kept"] - r["start"] for r in caught), default=0)
     calm = [r["case"] for r in rows if not r["healthy"] and r["tripped_at"] is None]
     early = [r["case"] for r in rows if r["tripped_at"] is not None and r not in harmful]
     lines.append(
-        f"{len(harmful)} trainings ended over {LOSS} below where they started; {len(caught)} of them were stopped, "
-        f"and kept at least {min((r['kept'] - r['start'] for r in caught), default=0):+.3f} of the start's pass@1. "
-        f"Not stopped, and no disaster here: {', '.join(calm) or 'none'}. Stopped, though the end was no worse than "
-        f"that: {', '.join(early) or 'none'}.\n"
+        f"{len(harmful)} trainings ended more than {LOSS} below their start. {len(caught)} of them were stopped. At "
+        f"worst, the weights kept differ from the start by {worst:+.3f} in pass@1. "
+        f"Not stopped, and no disaster here: {'; '.join(calm) or 'none'}. Stopped, although they ended no more than "
+        f"{LOSS} below their start: {'; '.join(early) or 'none'}.\n"
     )
     (start, end), (kept, kept_end) = after["warn"], after["keep"]
     lines.append(
-        f"The over-trained start is no worse in itself. What it can no longer do is learn: from it `step_advantage`, "
-        f"with traces and labels of its own, goes from {start:.3f} to {end:.3f}: it has its training problems' "
-        f"answers by heart, so hardly a wrong step is left to unlearn. From the weights that its guard kept, from "
+        f"The over-trained start is no worse by itself, but it can no longer learn. It knows the answers to its "
+        f"training problems by heart, so hardly any wrong step is left to unlearn: from there, `step_advantage` with "
+        f"new traces and labels goes from {start:.3f} to {end:.3f}. From the weights that the guard kept, it goes from "
         f"{kept:.3f} to {kept_end:.3f}.\n"
     )
     sound = [r for r in rows if r["healthy"]]
     spent, whole = sum(r["guard_seconds"] for r in sound), sum(r["seconds"] for r in sound)
     lines.append(
-        f"Time spent in guards, healthy trainings together: {spent:.1f} of {whole:.1f} s ({spent / whole:.1%}), "
-        "loading and saving included. The model is so small that the looks cost what Python costs.\n"
+        f"All healthy trainings together spent {spent:.1f} of {whole:.1f} s ({spent / whole:.1%}, including loading "
+        "and saving) in guards. The model is so small that most of this is Python overhead.\n"
     )
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
-"""Score the same responses the way lm-evaluation-harness and math-verify do, and list where our verdicts differ.
+"""Score the same responses as lm-evaluation-harness and math-verify would, and list where our verdicts differ.
 
-lm-eval can't share an environment with negrl: `prepare` runs in negrl's and writes the responses with our verdicts,
-`score` in lm-eval's (no torch is needed: only its filters, its metric and its gsm8k.yaml are used):
+lm-eval cannot share an environment with negrl. `prepare` runs in negrl's environment and writes the responses with our
+verdicts. `score` runs in lm-eval's (without torch: it uses only lm-eval's filters, metric and gsm8k.yaml):
 
     python scripts/check_lm_eval.py prepare ../shared/data responses
     python -m venv lmeval
@@ -28,17 +28,17 @@ COLUMNS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verifica
 FINAL_LINE = re.compile(r"^A:[ \t]*(?=[^\n]*\s*\Z)", re.MULTILINE)
 JUDGES = ("strict-match", "flexible-extract", "math-verify")
 SHOWN = 12
-"""Differences of one kind on the page; all are in the CSV."""
+"""Differences of one kind listed on the page; all are in the CSV."""
 
 
 def prepare(data: Path, out: Path) -> None:
-    """Our side: the four models' solutions through `negrl evaluate --responses`, ProcessBench's by its verifier."""
+    """Our side: the four models' solutions through `negrl evaluate --responses`, ProcessBench's verified directly."""
     from negrl.evaluate.benchmarks import pick
     from negrl.evaluate.responses import Columns
     from negrl.evaluate.results import export_samples
     from negrl.evaluate.run import Given, evaluate
     from negrl.evaluate.settings import EvalSettings
-    from negrl.problems.files import read_rows
+    from negrl.files import read_rows
     from negrl.verify import Verifier
     from negrl.verify.section import VerifySection
 
@@ -69,7 +69,7 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def task() -> dict[str, Any]:
-    """lm-eval's own gsm8k."""
+    """lm-eval's own gsm8k task."""
     import lm_eval
     import yaml
 
@@ -77,7 +77,7 @@ def task() -> dict[str, Any]:
 
 
 def harness(texts: list[str], golds: list[str], name: str) -> list[tuple[str, bool]]:
-    """What lm-eval's filter takes out of each response, and its exact_match."""
+    """What lm-eval's filter extracts from each response, and its exact_match."""
     from lm_eval.api.instance import Instance
     from lm_eval.api.metrics import exact_match_hf_evaluate
     from lm_eval.filters import build_filter_ensemble
@@ -178,23 +178,23 @@ def page(counts: list[list[Any]], kinds: dict[str, Counter[tuple[str, str]]], li
     lines = [
         "# The same responses, scored by lm-evaluation-harness and math-verify",
         "",
-        f"lm-eval {version('lm-eval')} (task gsm8k version {task()['metadata']['version']:g}: its own filters, metric "
-        f"and YAML), math-verify {version('math-verify')}. How many each counts as right:",
+        f"lm-eval {version('lm-eval')} (task gsm8k version {task()['metadata']['version']:g}, with its own filters, "
+        f"metric and YAML) and math-verify {version('math-verify')}. Number of responses that each counts as right:",
         "",
         *table(["responses", "n", "the file's labels", "negrl", *JUDGES], counts),
         "- 6b_..., 175b_...: GPT-3's solutions of the GSM8K test set (openai/grade-school-math, MIT). They end in "
-        "`A: x`, which strict-match does not know, so for it alone that line became `#### x`.",
-        "- processbench_gsm8k: every other GSM8K row of ProcessBench (Apache-2.0), newer models' solutions in their "
-        "own words; none has a `####` line, so strict-match finds nothing.",
-        "- math-verify reads the whole response, with its own defaults.",
+        "`A: x`, which strict-match does not recognize, so for strict-match only, that line was changed to `#### x`.",
+        "- processbench_gsm8k: every other GSM8K row of ProcessBench (Apache-2.0), solutions by newer models in their "
+        "own words. None has a `####` line, so strict-match finds nothing.",
+        "- math-verify reads the whole response, with its default settings.",
         "",
         "## Where the verdicts differ",
         "",
-        "Response by response. Undecided counts as not right, so an undecided response that they call wrong is no "
-        "difference.",
+        "Compared response by response. Undecided counts as not right, so an undecided response that they call wrong "
+        "is not a difference.",
         "",
         *table(
-            ["judge", "responses", "kind", "how many"],
+            ["judge", "responses", "kind", "count"],
             ([j, name, why, c] for j in JUDGES for (name, why), c in kinds[j].most_common()),
         ),
     ]
@@ -209,10 +209,10 @@ def page(counts: list[list[Any]], kinds: dict[str, Counter[tuple[str, str]]], li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="lm-eval's gsm8k filters and math-verify against our verdicts.")
+    parser = argparse.ArgumentParser(description="Compare our verdicts with lm-eval's gsm8k filters and math-verify.")
     steps = parser.add_subparsers(dest="step", required=True)
     first = steps.add_parser("prepare", help="in negrl's environment")
-    first.add_argument("data", type=Path, help="folder with the data files")
+    first.add_argument("data", type=Path, help="folder that contains the data files")
     first.add_argument("folder", type=Path, help="where the JSON lines go")
     second = steps.add_parser("score", help="in lm-eval's environment")
     second.add_argument("folder", type=Path)

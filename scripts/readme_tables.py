@@ -1,10 +1,10 @@
-"""Put the committed figures into README.md, each table between its two marks. `make results` calls it."""
+"""Copy the committed figures into README.md, each table between its two markers. `make results` calls this script."""
 
-import csv
 import re
 from pathlib import Path
 
-from negrl.bench.efficiency_stats import Reading
+from negrl.bench.page import read_csv
+from negrl.bench.sweep.report import MULTIPLIERS, reading_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -18,7 +18,7 @@ SIZE = 256
 
 
 def filled(readme: str) -> str:
-    """The README with its tables as the committed results have them."""
+    """The README with its tables replaced by those of the committed results."""
     tables = {"quickstart": (RESULTS / "quickstart" / "table.md").read_text(), "multipliers": multipliers()}
     for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -27,25 +27,16 @@ def filled(readme: str) -> str:
 
 
 def multipliers() -> str:
-    """How many times more problems SFT needs than each arm of ARMS on SIZE problems, a row a bench."""
+    """How many times as many problems SFT needs as each arm of ARMS on SIZE problems; one row per bench."""
     heads = [f"`{arm}`, {at}" for at in ("T=1", "T=0") for arm in ARMS]
     lines = ["| " + " | ".join(["multiplier over SFT [95%]", "seeds", *heads]) + " |", "|---" + "|---:" * 5 + "|"]
     for stem, world in BENCHES.items():
-        with (RESULTS / f"{stem}-multipliers.csv").open() as file:
-            rows = {(r["measure"], r["arm"]): r for r in csv.DictReader(file) if _wanted(r)}
-        cells = [str(_reading(rows[measure, arm])) for measure in ("pass_at_1", "greedy") for arm in ARMS]
-        seeds = rows["pass_at_1", ARMS[0]]["seeds"]
+        table = read_csv(RESULTS / f"{stem}-multipliers.csv", MULTIPLIERS)
+        rows = {(r["measure"], r["arm"]): r for r in table if (r["curve"], r["size"]) == ("power", SIZE)}
+        cells = [str(reading_of(rows[measure, arm])) for measure in ("pass_at_1", "greedy") for arm in ARMS]
+        seeds = str(rows["pass_at_1", ARMS[0]]["seeds"])
         lines.append("| " + " | ".join([f"[{world}](docs/results/{stem}.md)", seeds, *cells]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _wanted(row: dict[str, str]) -> bool:
-    return row["curve"] == "power" and int(row["size"]) == SIZE
-
-
-def _reading(row: dict[str, str]) -> Reading:
-    value, low, high, least, most = (float(row[name]) for name in ("multiplier", "low", "high", "least", "most"))
-    return Reading(value, low, high, least, most, float(row["share_above"]), 0.0)
 
 
 if __name__ == "__main__":

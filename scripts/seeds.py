@@ -1,10 +1,10 @@
-"""Run a recipe over several seeds and write one table: is a result a seed's luck or not?
+"""Run a recipe with several seeds and write one table: is a result just the luck of one seed?
 
     python scripts/seeds.py --config recipes/bench/learning-rates.yaml --seeds 0 1 2 \
         --out docs/results/learning-rates threads=1
 
-A seed sets the sampling and the training, and the world where the problems are made here. Writes OUT.csv
-(one row per arm and seed) and OUT.md. Finished runs are reused, so it may be stopped and started again.
+A seed sets the sampling and the training and, where a world makes the problems, the world. Writes OUT.csv (one row
+per arm and seed) and OUT.md. Finished runs are reused, so the script can be stopped and started again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ COLUMNS = ("arm", "seed", "pass_at_1", "spurious_share", "generated_tokens", "se
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run a recipe over several seeds.")
+    parser = argparse.ArgumentParser(description="Run a recipe with several seeds.")
     parser.add_argument("--config", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--out", required=True, type=Path)
@@ -50,12 +50,12 @@ def main() -> int:
 
 
 def table(args: argparse.Namespace, rows: list[list], hardware: str) -> str:
-    """Mean over seeds, and the lowest and highest seed."""
+    """The page: mean over seeds, and the lowest and highest seed."""
     seeds = " ".join(map(str, args.seeds))
     command = f"python scripts/seeds.py --config {args.config} --seeds {seeds} --out {args.out}"
     lines = [
         f"`{' '.join([command, *args.overrides])}`",
-        f"\nHardware: {hardware}. Mean over {len(args.seeds)} seeds, lowest and highest in brackets.\n",
+        f"\nHardware: {hardware}. Means over {len(args.seeds)} seeds; in brackets, the lowest and the highest seed.\n",
         "| arm | pass@1 | wrong step inside right answers | tokens generated |",
         "|---|---|---|---|",
     ]  # fmt: skip

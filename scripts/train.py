@@ -1,5 +1,5 @@
-"""Train one arm of a recipe, under any launcher. What the pipeline's train stage does, in the same place,
-so `negrl run` finds it done afterwards.
+"""Train one arm of a recipe under any launcher. Does what the pipeline's train stage does, in the same folder, so
+`negrl run` finds it done afterwards.
 
     negrl run RECIPE --until view                      # everything before it, in one process
     accelerate launch scripts/train.py --config RECIPE --arm step_advantage train.learning_rate=1e-6
@@ -17,8 +17,8 @@ from negrl.trainers.distributed import check_processes, is_main
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train one arm of a recipe.")
     parser.add_argument("--config", required=True, help="recipe YAML")
-    parser.add_argument("--arm", help="which of the recipe's arms (default: the first)")
-    parser.add_argument("--num-processes", type=int, help="refuse to train when there are not so many")
+    parser.add_argument("--arm", help="one of the recipe's arms (default: the first)")
+    parser.add_argument("--num-processes", type=int, help="refuse to train with any other number")
     parser.add_argument("overrides", nargs="*", help="key.sub=value")
     return parser
 

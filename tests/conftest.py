@@ -2,11 +2,15 @@
 
 import os
 import signal
+import sys
+from collections.abc import Generator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from negrl.verify.pool import Pool
 from tests.data import DATA, read_rows
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +19,42 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Under nohup, or in the background of a script, SIGINT is ignored, and every child inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+started: list[str] = []
+"""Processes that were started, for the test below."""
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        started.append(f"{event} {arguments[:2]}")
+
+
+sys.addaudithook(_watch)
+_submit = Pool._submit
+
+
+def _watched_submit(pool: Pool, jobs: list[bytes]) -> list[Future[Any]]:
+    """Whose processes another test may have started: the pool of the verifiers is one for all."""
+    started.append("the processes of a Pool")
+    return _submit(pool, jobs)
+
+
+Pool._submit = _watched_submit  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    started.clear()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that starts a process, itself or by a fixture, is marked slow: `make check` stays short."""
+    result = yield
+    if started and not item.get_closest_marker("slow"):
+        pytest.fail(f"starts a process, and is not marked slow: {started[0]}")
+    return result
 
 
 @pytest.fixture(scope="session")

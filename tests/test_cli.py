@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = """
 name: t
@@ -148,7 +150,7 @@ def test_verify(tmp_path: Path) -> None:
     ("option", "value", "words"),
     [
         ("--workers", "0", "--workers: Input should be greater than or equal to 1, got 0"),
-        ("--extract", "box", "--extract: Input should be 'auto', 'boxed'"),
+        ("--extract", "box", "--extract: unknown way 'box' (did you mean 'boxed'?); one of auto, boxed"),
         ("--timeout", "-1", "--timeout: Input should be greater than 0"),
     ],
 )

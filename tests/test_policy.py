@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from negrl.errors import InputError
-from negrl.policy import build_model, build_tokenizer, check_model, context_length, load_tokenizer, local_model
-from negrl.recipe import BuildSection, PolicySection
+from negrl.policy import (
+    BuildSection,
+    PolicySection,
+    build_model,
+    build_tokenizer,
+    check_model,
+    context_length,
+    load_tokenizer,
+    local_model,
+)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +116,7 @@ def test_what_is_no_model(model) -> None:
     with pytest.raises(InputError, match=r"policy.model: no folder .*expected a model folder"):
         key(model.parent / "n")
     (model / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"config.json' is no JSON"):
+    with pytest.raises(InputError, match=r"config.json' is not valid JSON"):
         key(model)
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     (model / "config.json").write_text("{}")
@@ -131,5 +139,5 @@ def test_a_hub_id_is_its_commit(tmp_path, monkeypatch) -> None:
     assert check_model(PolicySection(model="org/name", revision=old)) == before
     (cache / "refs" / "main").write_text(new)
     assert key("org/name") != before
-    with pytest.raises(InputError, match="can't be had from the hub"):
+    with pytest.raises(InputError, match="can't be downloaded from the hub"):
         key("org/other")

@@ -1,11 +1,13 @@
 """A wrong recipe is one line that names the key and the nearest right one."""
 
+import json
+import pickle
 from pathlib import Path
 
 import pytest
 
 from negrl.errors import InputError
-from negrl.methods import METHODS, known_fields
+from negrl.methods import METHODS
 from negrl.preflight import preflight
 from negrl.recipe import Recipe, load_recipe
 from negrl.verify.extract import EXTRACTORS
@@ -50,7 +52,14 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         ("policy.model=null", "give either policy.model (a folder or hub id) or policy.build"),
         ("sample.n=0", "sample.n: Input should be greater than or equal to 1, got 0"),
         ("sample.n=many", "sample.n: Input should be a valid integer"),
-        ("problems.source=chian", "problems: Input tag 'chian'"),
+        ("problems.source=chian", "problems.source: unknown problem source 'chian' (did you mean 'chain'?)"),
+        ("problems.source=[chain]", "problems.source: unknown problem source '['chain']'; one of chain, gsm8k"),
+        ("problems.source=gsm8k problems.operations=5", "unknown key 'problems.operations'; expected one of source"),
+        ("engine.kind=vlm", "engine.kind: unknown engine 'vlm' (did you mean 'vllm'?); one of transformers, vllm"),
+        ("engine.batchsize=4", "unknown key 'engine.batchsize' (did you mean 'batch_size'?)"),
+        ("engine.batch_size=0", "engine.batch_size: Input should be greater than or equal to 1, got 0"),
+        ("engine.options.max_num_seqs=4", "engine.options: only vllm can read it"),
+        ("engine.kind=vllm engine.batch_size=4", "engine.batch_size: only transformers can read it; leave it out"),
         ("label.value_band=[0.9,0.1]", "label.value_band: expected two rising numbers"),
         ("label.split=pattern label.pattern='('", "label.pattern: '(' is not a regular expression"),
         ("policy.model=null policy.build.num_attention_heads=3", "hidden_size 64 must be a multiple of twice"),
@@ -75,6 +84,29 @@ def test_a_good_recipe(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_wrong_key_or_value(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in message(tmp_path, GOOD, *override.split(" "))
+
+
+def test_a_missing_source_says_what_there_is(tmp_path: Path) -> None:
+    text = GOOD.replace("source: chain, ", "")
+    assert "problems.source: required key is missing; one of chain, gsm8k, jsonl" in message(tmp_path, text)
+
+
+def test_a_dump_is_the_same_recipe(tmp_path: Path) -> None:
+    """With the keys of the source and of the engine that were picked."""
+    recipe = load_recipe(write(tmp_path, GOOD), ["engine.kind=vllm", "engine.options.seed=3", "problems.operations=7"])
+    again = Recipe.model_validate(recipe.model_dump(mode="json"))
+    assert again == recipe and again.model_dump() == recipe.model_dump()
+    assert recipe.model_dump()["problems"]["operations"] == 7
+    assert recipe.model_dump()["engine"]["options"] == {"seed": 3}
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_the_engine_is_in_stages_keys_as_ever(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    drawn = load_recipe(path, ["engine.batch_size=7", "engine.device=cpu"]).engine.key()
+    assert json.dumps(drawn) == '{"kind": "transformers", "options": {}}'
+    drawn = load_recipe(path, ["engine.kind=vllm", "engine.options.max_num_seqs=4", "engine.device=cpu"]).engine.key()
+    assert json.dumps(drawn) == '{"kind": "vllm", "options": {"max_num_seqs": 4}}'
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
@@ -144,7 +176,7 @@ def test_known_fields_are_those_of_trl() -> None:
     for method, config in (("step_advantage", trl.SFTConfig), ("dpo", trl.DPOConfig)):
         real = {f.name for f in dataclasses.fields(config) if f.init}
         own = set(METHODS[method].options.model_fields)
-        assert known_fields(method) - own == real - {"output_dir", "resume_from_checkpoint"}
+        assert METHODS[method].known_fields() - own == real - {"output_dir", "resume_from_checkpoint"}
 
 
 def test_the_schema_forbids_extra_keys_everywhere() -> None:

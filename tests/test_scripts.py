@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tests import processes
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -24,12 +28,16 @@ def start(command: Sequence[str], folder: Path, *args: str) -> subprocess.Comple
     return subprocess.run(whole, capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
+def train(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """scripts/train.py by itself."""
+    return processes.run("scripts/train.py", "--config", TINY, *args, f"output_dir={folder}")
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything before training, by `negrl run --until view`."""
     folder = tmp_path_factory.mktemp("scripts") / "run"
-    command = [sys.executable, "-m", "negrl", "run", str(TINY), "--until", "view", f"output_dir={folder}"]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    processes.run("-m", "negrl", "run", TINY, "--until", "view", f"output_dir={folder}").check_returncode()
     return folder
 
 
@@ -53,8 +61,7 @@ def test_two_processes_give_what_one_gives(prepared: Path, tmp_path: Path) -> No
     assert max(float((left[k] - right[k]).abs().max()) for k in left) < 1e-5
 
     # The pipeline finds the arm trained, where it would have trained it itself.
-    command = [sys.executable, "-m", "negrl", "run", str(TINY), "--until", "train", f"output_dir={one}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run("-m", "negrl", "run", TINY, "--until", "train", f"output_dir={one}")
     assert any(line.startswith("= step_advantage · train") for line in done.stdout.splitlines()), done.stderr
 
 
@@ -66,7 +73,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_fewer_processes_than_asked_are_refused(prepared: Path) -> None:
-    done = start([sys.executable], prepared, *ARM, "--num-processes", "2")
+    done = train(prepared, *ARM, "--num-processes", "2")
     assert done.returncode == 2
     assert "--num-processes 2, but the launcher started 1" in refused(done)
     # accelerate's CPU launcher starts one process without a word
@@ -75,7 +82,7 @@ def test_fewer_processes_than_asked_are_refused(prepared: Path) -> None:
 
 
 def test_mistakes_are_one_line(prepared: Path, tmp_path: Path) -> None:
-    assert "did you mean 'step_dpo'" in refused(start([sys.executable], prepared, "--arm", "step_dop"))
-    assert "unknown key 'trian'" in refused(start([sys.executable], prepared, "trian.seed=1"))
+    assert "did you mean 'step_dpo'" in refused(train(prepared, "--arm", "step_dop"))
+    assert "unknown key 'trian'" in refused(train(prepared, "trian.seed=1"))
     done = start(TORCHRUN, tmp_path / "empty", *ARM)
     assert "negrl run RECIPE --until view" in refused(done)

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from negrl.errors import InputError
+from negrl.files import write_atomic
 from negrl.records import Json, Message, Problem, Rollout, Sampling, Step, Trace, arrow_schema, stable_id, stable_seed
-from negrl.store import Store, fingerprint, write_atomic
+from negrl.store import Store, fingerprint
 
 TRACE = Trace(
     trace_id="t", problem_id="p", round=1, sample_index=0, policy="x", engine="e", sampling=Sampling(seed=7),
@@ -70,7 +71,7 @@ def test_a_half_written_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.M
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("negrl.store.os.replace", killed)
+    monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"old"

@@ -1,1 +1,1 @@
-"""The commands beside `negrl run`. They parse and call; each imports what it needs when it is called."""
+"""The commands other than `negrl run`. They parse and call; each imports what it needs when it is called."""

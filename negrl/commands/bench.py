@@ -1,4 +1,4 @@
-"""`negrl bench`: what things cost, and how good they are."""
+"""`negrl bench`: what things cost and how good they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def label_cost(
     out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and OUT.png.")] = Path("docs/results/label-cost"),
 ) -> None:
     """Generated tokens per trace against the error of the step labels, for every labeler."""
-    from negrl.bench.label_cost import main
+    from negrl.bench.labels.bench import main
 
     main(recipe, overrides or [], out)
 
@@ -30,9 +30,9 @@ def label_cost(
 def processbench(
     files: Annotated[list[Path], typer.Argument(help="ProcessBench files, plain or .gz.", show_default=False)],
     labeler: Annotated[str, typer.Option(help="Which labeler finds the first wrong step.")],
-    out: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
 ) -> None:
-    """ProcessBench's own metric for a labeler: accuracy on wrong and on right solutions, harmonic mean."""
+    """ProcessBench's own metric for a labeler: the harmonic mean of its accuracy on wrong and on right solutions."""
     from negrl.bench.processbench import main
 
     main(files, labeler, out)
@@ -43,8 +43,8 @@ def verify_speed(
     data: Annotated[Path, typer.Option(help="Folder with the data files.")] = Path("../shared/data"),
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/verify"),
 ) -> None:
-    """Verdicts per second and agreement, side by side with math-verify alone."""
-    from negrl.bench.verify_speed import main
+    """Verdicts per second and agreement, compared with math-verify alone."""
+    from negrl.bench.verify import main
 
     main(data, out)
 
@@ -52,10 +52,10 @@ def verify_speed(
 @bench.command("train-throughput")
 def train_throughput(
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/train-throughput"),
-    quick: Annotated[bool, typer.Option(help="One corner of the grid: a minute or two.")] = False,
+    quick: Annotated[bool, typer.Option(help="Only one corner of the grid: a minute or two.")] = False,
 ) -> None:
-    """Training on token trees, side by side with TRL on the same rows."""
-    from negrl.bench.train_throughput import main
+    """Speed and memory of training on token trees, compared with TRL on the same rows."""
+    from negrl.bench.train.throughput import main
 
     main(out, quick)
 
@@ -67,13 +67,13 @@ def sample_efficiency(
     out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and plots.")] = Path(
         "docs/results/sample-efficiency"
     ),
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost here.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
 ) -> None:
-    """How many times more problems SFT needs for the same error: sizes x seeds x methods."""
-    from negrl.bench.efficiency import main
-    from negrl.bench.efficiency_page import write
+    """How many times as many problems SFT needs for the same error: sizes x seeds x methods."""
+    from negrl.bench.sweep.bench import main
+    from negrl.bench.sweep.report import write_efficiency
 
-    raise typer.Exit(main("sample-efficiency", file, overrides or [], out, write, plan))
+    raise typer.Exit(main("sample-efficiency", file, overrides or [], out, write_efficiency, plan))
 
 
 @bench.command()
@@ -81,13 +81,13 @@ def methods(
     file: Annotated[Path, typer.Argument(help="A bench file.")] = Path("recipes/bench/methods.yaml"),
     overrides: Annotated[list[str] | None, typer.Argument(help="bench.seeds=[0]", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and plots.")] = Path("docs/results/methods"),
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost here.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
 ) -> None:
-    """Every method from the same start policy at equal generated tokens, and over rounds."""
-    from negrl.bench.efficiency import main
-    from negrl.bench.methods_page import write
+    """Every method from the same start policy with equal generated tokens, and over rounds."""
+    from negrl.bench.sweep.bench import main
+    from negrl.bench.sweep.report import write_methods
 
-    raise typer.Exit(main("methods", file, overrides or [], out, write, plan))
+    raise typer.Exit(main("methods", file, overrides or [], out, write_methods, plan))
 
 
 @bench.command("train-memory")
@@ -95,6 +95,6 @@ def train_memory(
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/train-memory"),
 ) -> None:
     """Peak memory of a training step at a vocabulary of 150,000: plain logits, TRL's head and ours."""
-    from negrl.bench.train_memory import main
+    from negrl.bench.train.memory import main
 
     main(out)

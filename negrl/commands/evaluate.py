@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from negrl.errors import InputError
+from negrl.evaluate.results import export_samples
+from negrl.plugins import load_plugins
 from negrl.terminal import safe
 
 
@@ -31,9 +34,18 @@ app = typer.Typer(
 )
 
 
-class EngineKind(StrEnum):
-    transformers = "transformers"
-    vllm = "vllm"
+class _NamesInHelp(TyperCommand):
+    """Puts the names that there are into the help, when it is asked for: finding them takes a moment."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from negrl.engines import ENGINES
+        from negrl.evaluate.benchmarks import BENCHMARKS
+
+        names = {"<engines>": ", ".join(ENGINES), "<benchmarks>": ", ".join(BENCHMARKS)}
+        for param in self.params:
+            if text := getattr(param, "help", None):
+                param.help = re.sub("<engines>|<benchmarks>", lambda m: names[m[0]], text)  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 class Dtype(StrEnum):
@@ -42,10 +54,15 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
-Benchmarks = Annotated[str, typer.Option("--benchmark", "-b", help="gsm8k, or several: gsm8k,math500.")]
+Benchmarks = Annotated[
+    str, typer.Option("--benchmark", "-b", help="gsm8k, or several: gsm8k,math500. There are <benchmarks>.")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", help="A Python module with benchmarks or engines; repeatable.")
+]
 
 
-@app.command()
+@app.command(cls=_NamesInHelp)
 def run(
     benchmark: Benchmarks,
     model_given: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")] = None,
@@ -54,41 +71,46 @@ def run(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.6,
     top_p: Annotated[float, typer.Option()] = 0.95,
     top_k: Annotated[int, typer.Option(help="0 is off.")] = 0,
-    max_tokens: Annotated[int, typer.Option(help="Of one response.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(help="Maximum length of one response.")] = 2048,
     seed: Annotated[int, typer.Option()] = 0,
-    limit: Annotated[int | None, typer.Option(help="The first so many problems.")] = None,
-    few_shot: Annotated[int, typer.Option(help="Worked examples in the prompt.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Use only this many problems, from the first.")] = None,
+    few_shot: Annotated[int, typer.Option(help="Number of worked examples in the prompt.")] = 0,
     chat_template: Annotated[bool, typer.Option(help="Use the tokenizer's chat template.")] = False,
-    system_prompt: Annotated[str | None, typer.Option(help="With --chat-template.")] = None,
-    template: Annotated[str | None, typer.Option(help="Another prompt; holds {prompt}.")] = None,
-    extract: Annotated[str | None, typer.Option(help="Another way to find the answer: auto, boxed, hash, ...")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="Another string that ends a response; repeatable.")] = None,
-    engine: Annotated[EngineKind, typer.Option()] = EngineKind.transformers,
-    option: Annotated[list[str] | None, typer.Option(help="key=value for vllm.LLM; repeatable.")] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="System prompt; with --chat-template.")] = None,
+    template: Annotated[str | None, typer.Option(help="Your own prompt; contains {prompt}.")] = None,
+    extract: Annotated[str | None, typer.Option(help="How to find the answer: auto, boxed, hash, ...")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A further string that ends a response; repeatable.")] = None,
+    engine: Annotated[str, typer.Option(help="One of <engines>.")] = "transformers",
+    option: Annotated[
+        list[str] | None, typer.Option(help="key=value for the engine (vllm: for vllm.LLM); repeatable.")
+    ] = None,
     dtype: Annotated[Dtype, typer.Option()] = Dtype.float32,
-    batch_size: Annotated[int, typer.Option(help="Sequences at once (transformers).")] = 512,
-    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... (transformers).")] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a model on the hub.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with the benchmarks' files. Default: the hub.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences at once (transformers). Default: 512.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ... Default: cuda if available.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with the benchmark files. Default: the hub.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/evaluate/<model>.")] = None,
-    responses: Annotated[Path | None, typer.Option(help="Score this file's responses: JSON lines or Parquet.")] = None,
-    response: Annotated[str, typer.Option(help="Their column; may be a dotted path.")] = "response",
+    responses: Annotated[Path | None, typer.Option(help="Score a file of responses: JSON lines or Parquet.")] = None,
+    response: Annotated[str, typer.Option(help="Column with the responses; may be a dotted path.")] = "response",
     problem_key: Annotated[str | None, typer.Option(help="Column with problem ids or questions.")] = None,
-    finish_reason: Annotated[str | None, typer.Option(help='Column that says "length" where cut off.')] = None,
-    shard_size: Annotated[int, typer.Option(help="Problems per shard: what a kill can lose.")] = 64,
+    finish_reason: Annotated[str | None, typer.Option(help='Column that says "length" if it was cut off.')] = None,
+    shard_size: Annotated[int, typer.Option(help="Problems per shard: the most that a kill can lose.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes for the checks that need math-verify.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds for one check.")] = 5.0,
     bootstrap: Annotated[int, typer.Option(help="Resamples per interval.")] = 2000,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
+    plugin: Plugins = None,
 ) -> None:
-    """Ask a model the problems of benchmarks; score pass@1, pass@k, maj@k with intervals. The same command
-    goes on after a kill."""
+    """Run a model on benchmarks and score pass@1, pass@k and maj@k with intervals. After a kill, the same command
+    continues."""
     import pydantic
 
     from negrl.evaluate.benchmarks import pick
     from negrl.evaluate.settings import EvalSettings
-    from negrl.recipe import first_error
+    from negrl.options import first_error
 
+    if plugin:
+        load_plugins(plugin)
     if model and model_given:
         raise InputError("the model is given twice")
     if responses is None and not (model or model_given):
@@ -100,7 +122,7 @@ def run(
         settings = EvalSettings(
             n=n, temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed, limit=limit,
             few_shot=few_shot, chat_template=chat_template, system_prompt=system_prompt, template=template,
-            extract=extract, stop=stop, dtype=dtype.value, revision=revision, engine=engine.value,
+            extract=extract, stop=stop, dtype=dtype.value, revision=revision, engine=engine,
             batch_size=batch_size, device=device, options=_options(option or []), timeout=timeout, workers=workers,
             confidence=confidence, bootstrap=bootstrap, shard_size=shard_size,
         )  # fmt: skip
@@ -120,11 +142,11 @@ def run(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="The results to compare with: an --out folder.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="The results in question.", show_default=False)],
+    a: Annotated[Path, typer.Argument(help="The baseline, an --out folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="The results to compare with A.", show_default=False)],
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Default: all that both have.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Compare although settings or problems differ.")] = False,
-    top: Annotated[int, typer.Option(min=0, help="Flipped problems to list.")] = 10,
+    force: Annotated[bool, typer.Option("--force", help="Compare even if settings or problems differ.")] = False,
+    top: Annotated[int, typer.Option(min=0, help="How many flipped problems to list.")] = 10,
     bootstrap: Annotated[int, typer.Option(min=100, help="Resamples.")] = 10_000,
     out: Annotated[Path | None, typer.Option(help="Default: B/compare-<A's name>.")] = None,
 ) -> None:
@@ -162,25 +184,26 @@ def compare(
 def export(
     results: Annotated[Path, typer.Argument(help="An --out folder.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="JSON lines, plain or .gz.", show_default=False)],
-    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Which benchmark's samples.")],
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="The benchmark whose samples to write.")],
 ) -> None:
     """Write the samples with their verdicts as JSON lines, for other tools (and for --responses)."""
-    from negrl.evaluate.results import export_samples
 
     count = export_samples(results, benchmark, file)
     print(f"{count:,} samples written to {safe(file)}")
 
 
 @app.command("benchmarks")
-def list_benchmarks() -> None:
-    """The benchmarks there are: problems, licence, where they come from."""
+def list_benchmarks(plugin: Plugins = None) -> None:
+    """List the benchmarks: problems, license, origin."""
     from rich.console import Console
     from rich.table import Table
 
     from negrl.evaluate.benchmarks import BENCHMARKS
 
+    if plugin:
+        load_plugins(plugin)
     table = Table()
-    for title in ("name", "problems", "licence", "hub", "local files"):
+    for title in ("name", "problems", "license", "hub", "local files"):
         table.add_column(title, justify="right" if title == "problems" else "left", overflow="fold")
     for name, one in BENCHMARKS.items():
         source = one.source
@@ -191,7 +214,7 @@ def list_benchmarks() -> None:
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """Options of vLLM as it takes them: numbers and true/false are read as YAML."""
+    """The engine's options. Values are read as YAML: numbers, true and false."""
     import yaml
 
     out: dict[str, Any] = {}

@@ -35,17 +35,17 @@ def verify(
     extract: Extract = "auto",
     timeout: Timeout = 5.0,
 ) -> None:
-    """Judge the responses of any JSONL or Parquet file: adds verdict, verdict_reason, answer and method."""
+    """Judge the responses in any JSONL or Parquet file: adds verdict, verdict_reason, answer and method."""
     section = _section(extract, timeout, workers)
     from negrl.verify.files import Keys, verify_file
 
     with _counter() as on_row:
         summary = verify_file(file, Keys(gold, response, finish_reason), out, section, on_row)
     for number, what in summary.problems[:_SHOWN]:
-        print(f"{safe(summary.where(number))}: {safe(what)}; carried through as undecided", file=sys.stderr)
+        print(f"{safe(summary.where(number))}: {safe(what)}; kept as undecided", file=sys.stderr)
     if len(summary.problems) > _SHOWN:
         print(
-            f"... and {len(summary.problems) - _SHOWN:,} more like that; in the output they have the reason bad_row",
+            f"... and {len(summary.problems) - _SHOWN:,} more; in the output they have the reason bad_row",
             file=sys.stderr,
         )
     for verdict, count in summary.verdicts.most_common():
@@ -65,18 +65,18 @@ def audit(
     response: Annotated[str | None, typer.Option(help="Column with the response (of a file).")] = None,
     finish_reason: Finish = None,
     sample: Annotated[int, typer.Option(min=1, help="How many verdicts to check.")] = 400,
-    seed: Annotated[int, typer.Option(help="Which ones are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the sample.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write all disagreements to this JSON lines file.")] = None,
     workers: Workers = 1,
     extract: Extract = "auto",
     timeout: Timeout = 5.0,
 ) -> None:
-    """Check a sample of the verdicts a second, independent way: the disagreements, and what share of our
-    `incorrect` and `correct` verdicts they make, with intervals."""
+    """Check a sample of the verdicts in a second, independent way. Prints the disagreements, and the share of
+    `incorrect` and of `correct` verdicts that they make up, with intervals."""
     section = _section(extract, timeout, workers)
     if (gold is None) != (response is None):
         raise InputError("give both --gold and --response, or neither (for a run)")
-    from negrl.verify import audit as auditing
+    from negrl import audit as auditing
     from negrl.verify.files import Keys
 
     keys = Keys(gold, response, finish_reason) if gold is not None and response is not None else None
@@ -84,7 +84,7 @@ def audit(
     for line in auditing.report_lines(report):
         print(line)
     if out is not None:
-        print(f"\nwritten to {safe(out)}: the disagreements, and the undecided rows that the second way settles")
+        print(f"\nwritten to {safe(out)}: the disagreements, and the undecided rows that the second way can decide")
 
 
 def _section(extract: str, timeout: float, workers: int) -> VerifySection:
@@ -100,7 +100,7 @@ def _section(extract: str, timeout: float, workers: int) -> VerifySection:
 
 @contextmanager
 def _counter() -> Iterator[Callable[[], None] | None]:
-    """A live count of rows on a terminal, nothing elsewhere."""
+    """A live count of rows on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return

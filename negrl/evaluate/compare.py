@@ -14,7 +14,7 @@ from negrl.errors import InputError, nearest
 from negrl.evaluate import results as files
 from negrl.evaluate.metrics import bootstrap_interval, pass_at_k
 from negrl.evaluate.scores import powers
-from negrl.store import write_atomic
+from negrl.files import write_atomic
 from negrl.terminal import safe
 
 MUST_MATCH = (

@@ -1,7 +1,7 @@
 """From verdicts to numbers: pass@1, pass@k, the share of right answers that hide a wrong step.
 
-Every number comes with an interval, by bootstrap over problems: samples of one problem are not
-independent, so problems are what is drawn again.
+Every number has an interval from a bootstrap over problems. Samples of one problem are not independent, so problems
+are resampled.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from negrl.intervals import percentiles
 from negrl.records import CORRECT, INCORRECT, UNDECIDED
 
 _CHUNK = 1_000_000
-"""Drawn indices held in memory at once (8 MB)."""
+"""Most indices drawn at once (8 MB)."""
 
 
 class ScoredSample(NamedTuple):
-    """One evaluated sample. `has_wrong_step` is the world's word on its steps; None: nobody checked.
-    A plain tuple in this order does as well."""
+    """One evaluated sample. `has_wrong_step` is what the world says of its steps; None: not checked. A plain tuple in
+    this order works as well."""
 
     problem_id: str
     verdict: str
@@ -30,9 +31,9 @@ class ScoredSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvalSummary:
-    """What an evaluation found. Shares and rates lie in [0, 1]; an interval is (low, high) at
-    `confidence`. `spurious_share` is, of the right answers whose steps were checked, the share that
-    contains a wrong step; None where there is none to look at. An undecided sample counts as not right."""
+    """What an evaluation found. Shares and rates are in [0, 1]; an interval is (low, high) at `confidence`.
+    `spurious_share` is the share of right answers with checked steps that contain a wrong step; None if there are
+    no such answers. An undecided sample counts as not right."""
 
     pass_at_1: float
     pass_at_1_ci: tuple[float, float]
@@ -56,8 +57,8 @@ def pass_at_1(right: Sequence[Sequence[int]]) -> float:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that at least one of `k` samples is right, unbiased from `c` right ones of `n`:
-    1 - C(n-c, k) / C(n, k) (Chen et al. 2021), as a product, so that nothing overflows.
+    """Unbiased estimate, from `c` right samples out of `n`, of the chance that at least one of `k` samples is right:
+    1 - C(n-c, k) / C(n, k) (Chen et al. 2021), computed as a product so that nothing overflows.
 
     Raises:
         ValueError: unless 0 <= c <= n and 1 <= k <= n.
@@ -74,13 +75,13 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap of the mean over problems; the same arguments give the same interval.
 
-    It cannot see what no problem showed: with all problems at 1 (or at 0) it has no width.
+    It cannot reflect what no problem showed: with all problems at 1 (or all at 0) its width is 0.
 
     Args:
         per_problem_means: one number per problem, at least one.
         confidence: in (0, 1).
         samples: bootstrap resamples.
-        seed: of the resampling.
+        seed: for the resampling.
     """
     means = np.asarray(per_problem_means, dtype=np.float64)
     return _bootstrap_ratio(means, np.ones_like(means), confidence, samples, seed)
@@ -93,14 +94,14 @@ def summarise(
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> EvalSummary:
-    """Sum up an evaluation.
+    """Summarize an evaluation.
 
     Args:
         rows: `ScoredSample`s, or tuples (problem_id, verdict, verdict_reason, has_wrong_step).
-        generated: how many samples were drawn. Losing one on the way is an error, never a smaller n.
+        generated: how many samples were drawn. A lost sample is an error, never a smaller n.
         confidence: of the intervals.
         bootstrap: resamples per interval.
-        seed: of the resampling.
+        seed: for the resampling.
 
     Raises:
         ValueError: no rows, fewer or more rows than were generated, or an unknown verdict.
@@ -118,7 +119,7 @@ def summarise(
         by_problem.setdefault(sample.problem_id, []).append(sample)
     means = _problem_means([[int(s.verdict == CORRECT) for s in group] for group in by_problem.values()])
 
-    # Of right answers with checked steps, per problem: how many, and how many hide a wrong step.
+    # Per problem: right answers with checked steps, and how many of these contain a wrong step.
     checked = [
         [s.has_wrong_step for s in group if s.verdict == CORRECT and s.has_wrong_step is not None]
         for group in by_problem.values()
@@ -153,8 +154,8 @@ def _problem_means(right: Sequence[Sequence[int]]) -> np.ndarray:
 def _bootstrap_ratio(
     numerator: np.ndarray, denominator: np.ndarray, confidence: float, samples: int, seed: int
 ) -> tuple[float, float]:
-    """Percentile interval of sum(numerator) / sum(denominator), both float64 [problems], over
-    problems drawn with replacement. Draws whose denominator is 0 say nothing and are left out."""
+    """Percentile interval of sum(numerator) / sum(denominator), both float64 [problems], over problems drawn with
+    replacement. Draws whose denominator is 0 carry no information and are left out."""
     count = len(numerator)
     if count == 0:
         raise ValueError("no problems to draw from")
@@ -167,6 +168,4 @@ def _bootstrap_ratio(
         drawn = rng.integers(0, count, size=(min(rows, samples - first), count))
         below = denominator[drawn].sum(axis=1)
         ratios.append(numerator[drawn].sum(axis=1)[below > 0] / below[below > 0])
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(ratios), [tail, 100 - tail])
-    return float(low), float(high)
+    return percentiles(np.concatenate(ratios), confidence)

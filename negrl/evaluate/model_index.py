@@ -23,7 +23,8 @@ def _results(results: dict[str, Any]) -> Any:
     from negrl.evaluate.benchmarks import BENCHMARKS
 
     for name, entry in results["benchmarks"].items():
-        source, settings = BENCHMARKS[name].source, entry["settings"]
+        benchmark, settings, data = BENCHMARKS.get(name), entry["settings"], entry["data"]
+        configs = benchmark.source.configs if benchmark else ()  # of a plugin that this evaluation did without
         how = f"n={settings['n']}, T={settings['temperature']}" if settings["n"] is not None else "given responses"
         how += f", first {settings['limit']} problems" if settings["limit"] else ""
         sampling = {key: settings[key] for key in ("n", "temperature", "top_p", "max_tokens", "few_shot", "seed")}
@@ -31,10 +32,10 @@ def _results(results: dict[str, Any]) -> Any:
             yield EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=source.hub,
+                dataset_type=data["hub"],
                 dataset_name=entry["title"],
-                dataset_config=source.configs[0] if len(source.configs) == 1 else None,
-                dataset_split=source.split,
+                dataset_config=configs[0] if len(configs) == 1 else None,
+                dataset_split=data["split"],
                 dataset_args={"limit": settings["limit"]} if settings["limit"] else None,
                 metric_type=metric,
                 metric_name=f"{metric} ({how})",

@@ -9,7 +9,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.evaluate.benchmarks import Benchmark, Row
 from negrl.evaluate.settings import EvalSettings
-from negrl.problems.files import fill
+from negrl.problems.templates import fill
 from negrl.records import Json, Message, Problem, stable_id
 from negrl.store import fingerprint
 

@@ -1,5 +1,5 @@
-"""Responses that exist already, in place of drawn ones: a JSON lines or Parquet file, matched to a benchmark's
-problems by `problem_id`, by the question's text, or by the order of the rows."""
+"""Existing responses in place of drawn ones: a JSON lines or Parquet file, matched to a benchmark's problems by
+`problem_id`, by the question's text, or by the order of the rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.samples import Judged
-from negrl.problems.files import column, text_value
-from negrl.tables import open_source
+from negrl.files import column, open_source, text_value
 
 QUESTIONS = ("question", "problem", "prompt")
 
@@ -19,7 +18,7 @@ QUESTIONS = ("question", "problem", "prompt")
 @dataclass(frozen=True, slots=True)
 class Columns:
     """`response` holds a text, or a list of texts (several samples). `problem` holds ids or questions; None: the
-    first of problem_id, question, problem, prompt that matches, else the rows' order. Dotted paths reach in."""
+    first of problem_id, question, problem, prompt that matches, else the rows' order. Dotted paths are allowed."""
 
     response: str = "response"
     problem: str | None = None

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrl.errors import InputError, nearest
-from negrl.store import write_atomic
+from negrl.evaluate.model_index import front_matter
+from negrl.files import column, encode, open_atomic, read_rows, write_atomic
+from negrl.store import Store
 from negrl.terminal import safe
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Of everything that has a say in the numbers and is installed."""
+    """The versions of everything installed that affects the numbers."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -39,7 +41,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """The results in a folder (or in its results.json).
 
     Raises:
-        InputError: there are none, or the file is no results file.
+        InputError: there are none, or the file is not a results file.
     """
     file = path / "results.json" if path.is_dir() or path.suffix != ".json" else path
     try:
@@ -63,7 +65,6 @@ def read_problems(out: Path, benchmark: str) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    from negrl.problems.files import column, read_rows
 
     path = problem_file(out, benchmark)
     return {column(row, "problem_id", f"{path}:{line}"): row for line, row in read_rows(path)}
@@ -71,7 +72,6 @@ def read_problems(out: Path, benchmark: str) -> dict[str, dict[str, Any]]:
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
     """results.json, results.md and model-index.md."""
-    from negrl.evaluate.model_index import front_matter
 
     write_atomic(out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(out / "results.md", page(results).encode())
@@ -83,11 +83,9 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
     `--responses` reads. Returns the number of rows.
 
     Raises:
-        InputError: the folder has no such results, or the file can't be written.
+        InputError: the folder has no such results, or the file cannot be written.
     """
     from negrl.evaluate.samples import Judged
-    from negrl.store import Store
-    from negrl.tables import write_whole
 
     entries = read_results(out)["benchmarks"]
     if benchmark not in entries:
@@ -96,11 +94,11 @@ def export_samples(out: Path, benchmark: str, target: Path) -> int:
     folder, _, name = entries[benchmark]["files"]["judged"].partition("/")
     stage = Store(out / folder).stage(*name.rsplit("-", 1))
     count = 0
-    with write_whole(target) as handle:
+    with open_atomic(target) as handle:
         for row in stage.iterate("judged", Judged):
             line = {"problem_id": row.problem_id, "question": questions[row.problem_id], "response": row.text}
             rest = {k: v for k, v in dataclasses.asdict(row).items() if k not in ("problem_id", "text")}
-            handle.write((json.dumps({**line, **rest}, ensure_ascii=False) + "\n").encode())
+            handle.write(encode({**line, **rest}))
             count += 1
     return count
 
@@ -198,7 +196,7 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def md(text: str) -> str:
-    """Text that others wrote, without effect in Markdown."""
+    """Text written by others, escaped for Markdown."""
     out = safe(text)
     for char in "\\`*_[]<>|#":
         out = out.replace(char, {"<": "&lt;", ">": "&gt;"}.get(char, "\\" + char))

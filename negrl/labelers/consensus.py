@@ -1,4 +1,5 @@
-"""Only what two labelers agree on. Dearer labels, but fewer false ones: for negatives precision comes first.
+"""Keeps only what two labelers agree on. It costs more and makes fewer false labels: for negatives, precision comes
+first.
 
 Per step, each labeler's advantage says "+" or "-" where it counts (`credit.counts`), "0" where it does not, and
 "?" where it has none. Kept are ++, --, 00, and 0? (nobody blames or praises the step: neutral, which weighs
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import field_validator
 
 from negrl.errors import InputError, nearest
+from negrl.labelers import LABELERS
 from negrl.labelers.base import Ask, Labeler, LabelerSpec, Opening, Outcome, Task
 from negrl.options import Options
 from negrl.steps.credit import counts
@@ -26,7 +28,6 @@ class ConsensusOptions(Options):
     @field_validator("agree")
     @classmethod
     def _two(cls, agree: tuple[str, str]) -> tuple[str, str]:
-        from negrl.labelers import LABELERS  # the package, whose registry this module is part of
 
         known = [name for name, spec in LABELERS.items() if spec.makes_values and name != "consensus"]
         for name in agree:

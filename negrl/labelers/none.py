@@ -1,4 +1,4 @@
-"""`none`: no values at all. The traces are split into steps and shown, nothing is sampled."""
+"""`none`: no values at all. The traces are split into steps and shown; nothing is sampled."""
 
 from __future__ import annotations
 

@@ -23,10 +23,11 @@ from negrl.labelers.base import (
     plain_differences,
 )
 from negrl.options import unkeyed
+from negrl.quiet import quiet
 from negrl.steps.values import Difference, Estimate, exact, verdict_value, with_best_of
 
 if TYPE_CHECKING:
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
 
 _TOKENS_AT_ONCE = 1 << 14
 _LEAST_LOG = -50.0
@@ -148,8 +149,6 @@ def _floored(log_p: float) -> float:
 def _load(model: str, policy: PolicySection | None, device: str | None) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForTokenClassification
-
-    from negrl.quiet import quiet
 
     trust = policy is not None and policy.trust_remote_code
     try:

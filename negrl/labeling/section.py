@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from negrl.labelers import LABELERS, Labeler
-from negrl.options import Options, PickedSection
+from negrl.options import Options, PickedSection, readers_of
 from negrl.steps.section import CreditSection, SplitSection
 from negrl.steps.splitters import SPLITTERS
 
@@ -39,12 +39,7 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
 
     @classmethod
     def every_option(cls) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        everyone: list[Any] = [*LABELERS.values(), *SPLITTERS.values()]
-        for one in everyone:
-            for option in one.options.model_fields:
-                found.setdefault(option, []).append(one.name)
-        return found
+        return readers_of([*LABELERS.values(), *SPLITTERS.values()])
 
     @model_validator(mode="after")
     def _enough_rollouts(self) -> Self:
@@ -90,7 +85,7 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
             read |= {"max_tokens", "stop"}
         if {"rollouts", "beliefs"} & labeler.needs:
             read |= {"seed", "prompt_rollouts"} if imported else {"seed"}
-        return {**self.model_dump(include=read), **self.options()}
+        return {**self.model_dump(include=read), **self.picked_options()}
 
 
 def _with_parts(name: Any, data: Mapping[str, Any]) -> list[str]:

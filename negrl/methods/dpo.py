@@ -1,23 +1,19 @@
-"""DPO (Rafailov et al. 2023, arXiv:2305.18290) on whole responses: a right against a wrong answer
+"""DPO (Rafailov et al. 2023, arXiv:2305.18290) on whole responses: a right answer against a wrong one
 to the same problem."""
 
 from typing import Any
 
 from pydantic import Field
 
-from negrl.methods import Method, Options
+from negrl.methods.spec import Method, SharedPrefixes, in_training
 
 
-class DpoOptions(Options):
+class DpoOptions(SharedPrefixes):
     pairs_per_problem: int = Field(8, ge=1)
-    """At most so many right/wrong pairs of one problem; no response is used twice while others wait."""
-    nll: float = Field(0.0, ge=0)
+    """At most this many pairs per problem; no response is used twice before all others were used once."""
+    nll: float = in_training(0.0, ge=0)
     """Weight of the NLL per token of the chosen side, added to the DPO loss (Iterative RPO, Pang et al. 2024,
     arXiv:2404.19733: 1.0). DPO alone may lower the chosen side too, as long as the rejected side falls more."""
-
-    share_prefixes: bool = True
-    """Run what rows of a micro-batch have in common once. Rows of a problem then travel together, as GRPO's groups
-    do; loss and gradient of a batch are the same with and without. false: all rows shuffled, each run alone."""
 
     def trl_fields(self, given: dict[str, Any]) -> dict[str, Any]:
         if not self.nll:
@@ -32,7 +28,7 @@ METHOD = Method(
     view="preference",
     config="dpo",
     trainer="negrl.trainers.preference:TokenDpoTrainer",
+    needs=frozenset({"traces"}),
     options=DpoOptions,
     defaults={"learning_rate": 1e-6, "beta": 0.1, "precompute_ref_log_probs": True},
-    view_reads=("pairs_per_problem",),
 )

@@ -1,10 +1,10 @@
 """Weighted REINFORCE on whole responses (W-REINFORCE, Zhu et al. 2025, arXiv:2506.01347): wrong ones with
-weight -1, right ones with lambda_+ = 0.1, which keeps pass@k where lambda_+ = 1 sharpens it away."""
+weight -1, right ones with lambda_+ = 0.1, which preserves pass@k; lambda_+ = 1 sharpens the policy and lowers it."""
 
 from pydantic import Field
 
-from negrl.methods import Method
 from negrl.methods.nsr import OutcomeOptions
+from negrl.methods.spec import Method
 
 
 class PsrNsrOptions(OutcomeOptions):
@@ -17,7 +17,8 @@ METHOD = Method(
     view="outcome",
     config="sft",
     trainer="negrl.trainers.step_advantage:StepAdvantageTrainer",
+    needs=frozenset({"traces"}),
     options=PsrNsrOptions,
     defaults={"learning_rate": 1e-6},
-    view_reads=("positive_weight", "one_sided", "anchor"),
+    own_loss=True,
 )

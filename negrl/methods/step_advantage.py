@@ -6,46 +6,42 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from negrl.methods import Method, Options
+from negrl.methods.spec import Method, SharedPrefixes, in_training
 
 
-class StepAdvantageOptions(Options):
-    weights: Literal["signed", "exponential", "positive", "negative"] = "signed"
+class StepAdvantageOptions(SharedPrefixes):
+    weights: Literal["signed", "exponential", "positive", "negative"] = in_training("signed")
     """signed: A up and down. exponential: exp(A / beta), the paper's form, never down. positive, negative: one side
     of signed."""
-    negative_weight: float = Field(1.0, ge=0)
+    negative_weight: float = in_training(1.0, ge=0)
     """lambda_neg: multiplies the steps with negative advantage. 0: positives only."""
-    clip: float = Field(1.0, gt=0)
-    """|A| is clipped here."""
-    taper: bool = True
-    """Multiply negatives by min(1, pi/mu) of the step: a step that is no longer written is pushed no further."""
-    taper_old: bool = True
+    clip: float = in_training(1.0, gt=0)
+    """The largest |A|; larger ones are clipped."""
+    taper: bool = in_training(True)
+    """Multiply negatives by min(1, pi/mu) of the step: one that is no longer written is not pushed further down."""
+    taper_old: bool = in_training(True)
     """In rows of earlier rounds (`earlier_rounds`) multiply all weights, and the anchor, by min(1, pi/mu) of the
-    step: what this policy would no longer write is neither lowered nor brought back."""
-    baseline: float = Field(0.0, gt=-1, lt=1)
-    """AsymRE's delta: A - baseline in place of A, where A is not 0. Below 0 (-0.1) raises more than it lowers."""
-    advantage_temperature: float = Field(1.0, gt=0)
+    step: what this policy would no longer write is neither lowered further nor brought back."""
+    baseline: float = in_training(0.0, gt=-1, lt=1)
+    """AsymRE's delta: use A - baseline in place of A where A is not 0. Below 0 (-0.1) it raises more than it lowers."""
+    advantage_temperature: float = in_training(1.0, gt=0)
     """beta of exp(A / beta) (weights: exponential)."""
-    max_weight: float = Field(20.0, gt=0)
-    """exp(A / beta) is cut here (weights: exponential)."""
-    normalize: Literal["token", "step"] = "token"
+    max_weight: float = in_training(20.0, gt=0)
+    """The largest exp(A / beta) (weights: exponential)."""
+    normalize: Literal["token", "step"] = in_training("token")
     """token: sum over tokens / trained tokens of the global batch. step: mean over each step's tokens, then over the
     steps of the global batch."""
     anchor: float = Field(0.1, ge=0)
     """alpha: NLL on all tokens of right answers. 0.1 did better than 0 on all three seeds of the
     quickstart (docs/results/learning-rates.md)."""
-    kl: float = Field(0.0, ge=0)
+    kl: float = in_training(0.0, ge=0)
     """Weight of the k3 estimate of KL(sampler || policy), from the stored logprobs."""
-    kl_to: Literal["sampler", "start"] = "sampler"
-    """What the KL is taken to. start: the policy that training starts from, scored once before the first step."""
-
-    share_prefixes: bool = True
-    """Run what rows of a micro-batch have in common once. Rows of a problem then travel together, as GRPO's groups
-    do; loss and gradient of a batch are the same with and without. false: all rows shuffled, each run alone."""
+    kl_to: Literal["sampler", "start"] = in_training("sampler")
+    """Which policy the KL is taken to. start: the one that training starts from, scored once before the first step."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> "StepAdvantageOptions":
-        """Refuse what would be read by nobody: it would look like a setting and be none."""
+        """Refuse options that nothing reads: they would look like settings and have no effect."""
         unread = {
             "signed": ("advantage_temperature", "max_weight"),
             "exponential": ("negative_weight", "clip", "taper", "baseline"),
@@ -67,7 +63,8 @@ METHOD = Method(
     view="advantage",
     config="sft",
     trainer="negrl.trainers.step_advantage:StepAdvantageTrainer",
+    needs=frozenset({"traces", "values"}),
     options=StepAdvantageOptions,
     defaults={"learning_rate": 1e-6},
-    view_reads=("anchor",),
+    own_loss=True,
 )

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from negrl.errors import InputError, nearest
+from negrl.files import write_atomic
 from negrl.locks import locked
 from negrl.methods import METHODS
 from negrl.pipeline import labels, learn, traces, values
+from negrl.pipeline.finish import finish
 from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
@@ -63,7 +65,6 @@ def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = No
     Raises:
         InputError: something in the recipe or its files is wrong (most of it before torch loads).
     """
-    from negrl.pipeline.finish import finish
 
     if until is not None and until not in STAGES:
         raise InputError(f"--until {until}: no such stage{nearest(until, STAGES)}; one of {', '.join(STAGES)}")
@@ -87,8 +88,6 @@ def _prepare(recipe: Recipe) -> None:
     import sys
 
     from omegaconf import OmegaConf
-
-    from negrl.store import write_atomic
 
     text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json", exclude_unset=False)))
     if is_main():

@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from negrl.files import write_atomic
 from negrl.methods import METHODS
 from negrl.pipeline.frame import Done, Frame
 from negrl.pipeline.learn import log_history
 from negrl.records import CORRECT, INCORRECT, STEP_LABELS, UNDECIDED, Problem, Step, Trace
-from negrl.store import fingerprint, write_atomic
+from negrl.report import ArmReport, RunReport, TraceView, finding, write_report
+from negrl.report.table import screen_table
+from negrl.store import fingerprint
 
 if TYPE_CHECKING:
     from negrl.pipeline import ArmRun, RunRecord
@@ -26,8 +29,6 @@ PACKAGES = ("negrl", "torch", "transformers", "trl", "accelerate", "datasets", "
 
 def finish(frame: Frame, record: RunRecord) -> None:
     """Write the report (unless it is there and nothing changed), print the table and the paths."""
-    from negrl.report import finding
-    from negrl.report.table import screen_table
 
     recipe = frame.recipe
     out = Path(recipe.output_dir) / "report"
@@ -39,8 +40,6 @@ def finish(frame: Frame, record: RunRecord) -> None:
         report = gather(frame, record, with_traces=False)
         frame.reporter.reused("report", [])
     else:
-        from negrl.report import write_report
-
         with frame.reporter.stage("report") as bar:
             report = gather(frame, record, with_traces=True)
             paths = write_report(report, out)
@@ -77,7 +76,6 @@ def _written_before(stamp: Path, key: str) -> list[Path] | None:
 
 def gather(frame: Frame, record: RunRecord, with_traces: bool) -> RunReport:
     """The run as the report's plain dataclasses. Without the traces it is enough for the table."""
-    from negrl.report import RunReport
 
     recipe = frame.recipe
     steps: dict[str, list[Step]] = {}
@@ -120,7 +118,6 @@ def gather(frame: Frame, record: RunRecord, with_traces: bool) -> RunReport:
 def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
     """`generated_tokens`: samples, plus rollouts where the method reads step values, plus what an online method
     drew while it trained. `seconds`: sampling to training, all rounds; evaluation is not the arm's own cost."""
-    from negrl.report import ArmReport
 
     generated = label_tokens = 0
     seconds = 0.0
@@ -151,7 +148,6 @@ def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
 
 
 def _reference(name: str, done: Done) -> ArmReport:
-    from negrl.report import ArmReport
 
     return ArmReport(name=name, method="", summary=_summary(done))
 
@@ -171,7 +167,6 @@ def _choose(
     traces: Iterable[Trace], steps: dict[str, list[Step]], problems: dict[str, Problem], count: int
 ) -> list[TraceView]:
     """The traces to show: what a reader comes for first (pits, spurious steps), then a fair mix."""
-    from negrl.report import TraceView
 
     def rank(trace: Trace) -> tuple[int, str]:
         labels = {s.label for s in steps.get(trace.trace_id, [])}

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negrl.engines import open_engine
 from negrl.errors import InputError
+from negrl.files import write_atomic
+from negrl.policy import context_length, load_tokenizer
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
-from negrl.store import Stage, Store, fingerprint, write_atomic
+from negrl.sampling import Sampler
+from negrl.store import Stage, Store, fingerprint
 from negrl.trainers.distributed import is_main
 
 if TYPE_CHECKING:
@@ -168,7 +172,6 @@ class Frame:
 
     def engine(self, policy: Policy) -> Engine:
         """The engine that serves `policy`. One is open at a time: the last policy's is closed."""
-        from negrl.engines import open_engine
 
         if self._engine is None or self._engine[0] != policy.key:
             self.close_engine()
@@ -182,11 +185,15 @@ class Frame:
             self._engine = None
 
     def tokenizer(self, policy: Policy) -> PreTrainedTokenizerBase:
-        from negrl.policy import load_tokenizer
-
         if policy.model not in self._tokenizers:
             self._tokenizers[policy.model] = load_tokenizer(policy.model, self.recipe.policy)
         return self._tokenizers[policy.model]
+
+    def sampler(self, policy: Policy) -> Sampler:
+        """What asks `policy`; its engine is opened when there is something to draw."""
+        section = self.recipe.policy
+        context = context_length(policy.model, section)
+        return Sampler(policy.key, section, self.tokenizer(policy), context, lambda: self.engine(policy))
 
     def train_progress(self, bar: StageBar) -> Callable[[int, int, dict[str, Any]], None]:
         """`fit`'s on_step, moving `bar`."""

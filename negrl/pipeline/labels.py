@@ -23,7 +23,11 @@ from negrl.records import (
     stable_id,
     stable_seed,
 )
+from negrl.steps.credit import relabel, shuffled
+from negrl.steps.values import prompt_values
 from negrl.store import Stage
+from negrl.views import ViewInputs, view_of
+from negrl.views.earlier import Kept, room_for
 
 
 def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
@@ -31,7 +35,6 @@ def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
     section = frame.recipe.label
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.steps.credit import relabel, shuffled
 
         verdicts = {t.trace_id: t.verdict for t in verified.stage.iterate("traces", Trace)}
         steps = relabel(valued.stage.read("steps", Step), verdicts, section)
@@ -63,13 +66,11 @@ def view(
 ) -> Done:
     """A method's training table."""
     section = frame.recipe.label
+    spec = view_of(method)
     options, _ = method.split(fields)
-    read = {name: getattr(options, name) for name in method.view_reads}
     max_length = fields.get("max_length") or context_length(policy.model, frame.recipe.policy)
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.steps.values import prompt_values
-        from negrl.views import VIEWS, ViewInputs, build_view
 
         traces = data.verified.stage.read("traces", Trace) if data.verified else []
         by_trace: dict[str, list[Step]] = {}
@@ -77,25 +78,24 @@ def view(
             for step in data.credited.stage.iterate("steps", Step):
                 by_trace.setdefault(step.trace_id, []).append(step)
         prompts = data.valued.stage.read("prompts", Trace) if data.valued else []
-        rollouts = method.view == "step_preference" and data.valued is not None
         inputs = ViewInputs(
             problems=checked.by_id,
-            solutions=solutions(frame, checked, policy) if method.view == "sft" else [],
+            solutions=solutions(frame, checked, policy) if "solutions" in method.needs else [],
             traces=traces,
             steps=by_trace,
-            rollouts=data.valued.stage.read("rollouts", Rollout) if rollouts and data.valued else [],
+            rollouts=data.valued.stage.read("rollouts", Rollout) if "rollouts" in method.needs and data.valued else [],
             v0={k: v.value for k, v in prompt_values(prompts or traces, section.confidence).items()},
             label=section,
             max_length=max_length,
             tokenizer=frame.tokenizer(policy),
             prompts=(
                 {p.problem_id: encode_prompt(frame.tokenizer(policy), p, frame.recipe.policy) for p in checked.train}
-                if method.view == "prompts"
+                if "prompts" in method.needs
                 else {}
             ),
         )
-        built = build_view(method.view, inputs, options)
-        stage.write(method.view, 0, VIEWS[method.view].row_type, built.rows)
+        built = spec.build(inputs, options)
+        stage.write(method.view, 0, spec.row_type, built.rows)
         bar.note(", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in built.counts.items() if v))
         return {"counts": built.counts, "rows": len(built.rows)}
 
@@ -107,7 +107,7 @@ def view(
     if method.reads_values and data.credited and data.valued:
         credit_settings = {"dead_zone", "require_significance", "after_pit", "value_band", "confidence"}
         source |= {"credit": data.credited.key, "label": section.model_dump(include=credit_settings)}
-    inputs = {"view": method.view, "options": read, "max_length": max_length, **source}
+    inputs = {"view": method.view, "options": options.for_view(), "max_length": max_length, **source}
     return frame.run("view", title, inputs, work)
 
 
@@ -123,10 +123,7 @@ def merge(
     """
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.views import VIEWS
-        from negrl.views.earlier import Kept, room_for
-
-        row_type = VIEWS[method.view].row_type
+        row_type = view_of(method).row_type
         new: list[Any] = own.stage.read(method.view, row_type)
         stage.write(method.view, 0, row_type, new)
         room = room_for(len(new), kept)

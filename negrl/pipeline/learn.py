@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.methods import METHODS
+from negrl.files import iterate_rows
+from negrl.methods import METHODS, Method
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.labels import Round, view
-from negrl.pipeline.traces import draw, drawing, judge
-from negrl.policy import local_model
+from negrl.pipeline.online import RecipeOnline
+from negrl.pipeline.traces import drawing, drawn_as
+from negrl.policy import build_model, build_tokenizer, local_model
 from negrl.preflight import Checked, problems_key
+from negrl.problems import WorldProblems, world_of
 from negrl.progress import StageBar, thousands
-from negrl.recipe import EvaluateSection, TrainSection, WorldProblems
+from negrl.quiet import quiet
+from negrl.recipe import EvaluateSection, TrainSection
 from negrl.records import Json, SftRow, Trace
+from negrl.sampling import judge, missing_shards
 from negrl.store import Stage
 from negrl.trainers.distributed import world_size
+from negrl.trainers.online import Online
+from negrl.verify import Verifier
+from negrl.views import view_of
 
 
 def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
@@ -30,8 +37,7 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
     build = section.build
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.policy import build_model, build_tokenizer
-        from negrl.trainers.fit import fit
+        from negrl.trainers.fit import Training, fit  # loads numpy, which reads OMP_NUM_THREADS (recipe.threads)
 
         texts = _corpus(frame, checked)
         tokenizer = build_tokenizer(build, [prompt + solution for prompt, solution in texts])
@@ -51,11 +57,9 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
         rows = [row for row in rows if len(row.input_ids) <= room]
         if not rows:
             raise InputError(f"policy.build.max_position_embeddings: none of the {len(texts)} texts fits in {room}")
-        method = METHODS["sft"]
-        fitted = fit(
-            method, build.train.fields, rows, SftRow, str(stage.path / "untrained"), stage.path,
-            section.without_adapters(), build.seed, frame.train_progress(bar),
-        )  # fmt: skip
+        untrained = str(stage.path / "untrained")
+        training = Training(METHODS["sft"], build.train.fields, section.without_adapters(), untrained, build.seed)
+        fitted = fit(training, rows, SftRow, stage.path, frame.train_progress(bar))
         bar.note(f"{_parameters(stage) / 1e3:,.0f}k parameters from {len(texts):,} texts")
         return {"steps": fitted.steps, "trained_tokens": fitted.trained_tokens}
 
@@ -70,7 +74,6 @@ def base(frame: Frame, checked: Checked) -> tuple[Policy, Done | None]:
 
 
 def _corpus(frame: Frame, checked: Checked) -> list[tuple[str, str]]:
-    from negrl.problems import world_of
 
     build = frame.recipe.policy.build
     assert build is not None
@@ -98,12 +101,14 @@ def train(frame: Frame, policy: Policy, data: Done, section: TrainSection, title
 
 
 def training_inputs(frame: Frame, policy: Policy, data: Done, section: TrainSection) -> dict[str, Any]:
-    recipe, online = frame.recipe, METHODS[section.method].online
-    sections = {"sample": recipe.sample, "verify": recipe.verify, "label": recipe.label} if online else {}
+    """Everything that the trained weights depend on."""
+    recipe, method = frame.recipe, METHODS[section.method]
+    sections = {"sample": recipe.sample, "verify": recipe.verify, "label": recipe.label} if method.online else {}
     return {
         **{name: part.model_dump() for name, part in sections.items()},
-        "view": data.key, "policy": policy.key, "method": section.method, "fields": section.fields,
-        "seed": frame.recipe.seed, "dtype": frame.recipe.policy.dtype, **frame.recipe.policy.adapters(),
+        "view": data.key, "policy": policy.key, "method": section.method,
+        "fields": method.keyed(section.fields), "seed": recipe.seed, "dtype": recipe.policy.dtype,
+        **recipe.policy.adapters(),
     }  # fmt: skip
 
 
@@ -111,15 +116,13 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
     method = METHODS[section.method]
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.trainers.fit import fit
-        from negrl.views import VIEWS
+        from negrl.trainers.fit import Training, fit  # loads numpy
 
         frame.close_engine()
-        row_type = VIEWS[method.view].row_type
-        fitted = fit(
-            method, section.fields, data.stage.table(method.view, row_type), row_type, policy.model, stage.path,
-            frame.recipe.policy, frame.recipe.seed, frame.train_progress(bar), frame.recipe if method.online else None,
-        )  # fmt: skip
+        row_type = view_of(method).row_type
+        training = Training(method, section.fields, frame.recipe.policy, policy.model, frame.recipe.seed)
+        rows = data.stage.table(method.view, row_type)
+        fitted = fit(training, rows, row_type, stage.path, frame.train_progress(bar), _online(frame, method))
         bar.note(f"{fitted.steps:,} steps")
         bar.note(f"{thousands(fitted.trained_tokens)} tokens trained")
         for said in [(fitted.guard or {}).get("stopped"), *(fitted.guard or {}).get("warnings", [])]:
@@ -131,36 +134,38 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
     return frame.run(kind, title, training_inputs(frame, policy, data, section), work)
 
 
+def _online(frame: Frame, method: Method) -> Online | None:
+    if not method.online:
+        return None
+
+    return RecipeOnline(frame.recipe)
+
+
 def evaluate(frame: Frame, checked: Checked, policy: Policy, title: str) -> Done:
     """n samples of every held-out problem, judged; the world's checker looks at each right answer."""
     section = frame.recipe.evaluate
     assert section is not None
     problems = checked.evaluate[: section.problems]
-    max_tokens = section.max_tokens or frame.recipe.sample.max_tokens
+    sample = frame.recipe.sample
+    max_tokens = section.max_tokens or sample.max_tokens
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.problems import world_of
-        from negrl.verify import Verifier
 
         world = world_of(frame.recipe.problems)
         verifier = Verifier(frame.recipe.verify)
+        sampler = frame.sampler(policy)
+        settings = sample.model_copy(update={"temperature": section.temperature, "max_tokens": max_tokens})
+        draw = drawn_as(frame, policy, n=section.n, seed=section.seed, sample=settings)
         size = stage.pinned("shard_size", section.shard_size)
-        shards = [problems[i : i + size] for i in range(0, len(problems), size)]
-        bar.total(len(shards))
-        for index, shard in enumerate(shards):
-            if not stage.has("traces", index):
-                drawn = draw(
-                    frame, policy, shard, n=section.n, round_=0, seed=section.seed, temperature=section.temperature,
-                    max_tokens=max_tokens, bar=bar,
-                )  # fmt: skip
-                by_id = {p.problem_id: p for p in shard}
-                judged = []
-                for trace in judge(verifier, drawn, by_id):
-                    problem = by_id[trace.problem_id]
-                    wrong = None if world is None else not all(world.check_steps(problem, trace.text))
-                    judged.append(dataclasses.replace(trace, meta=Json(has_wrong_step=wrong)))
-                stage.write("traces", index, Trace, judged)
-            bar.advance()
+        for index, shard in missing_shards(stage, "traces", problems, size, bar):
+            by_id = {p.problem_id: p for p in shard}
+            drawn = sampler.answer(sampler.ask(shard, draw), bar.add_tokens)
+            judged = []
+            for trace in judge(verifier, drawn, [by_id[trace.problem_id].gold for trace in drawn]):
+                problem = by_id[trace.problem_id]
+                wrong = None if world is None else not all(world.check_steps(problem, trace.text))
+                judged.append(dataclasses.replace(trace, meta=Json(has_wrong_step=wrong)))
+            stage.write("traces", index, Trace, judged)
         summary = _summary(stage, len(problems), section)
         low, high = summary["pass_at_1_ci"]
         bar.note(f"pass@1 {summary['pass_at_1']:.3f} [{low:.3f}, {high:.3f}]")
@@ -200,7 +205,6 @@ def check_fields(frame: Frame) -> None:
     Raises:
         InputError: names the section whose field has a wrong value.
     """
-    from negrl.quiet import quiet
     from negrl.trainers.config import configure
 
     recipe = frame.recipe
@@ -223,7 +227,7 @@ def check_fields(frame: Frame) -> None:
 def log_history(done: Done) -> list[dict[str, Any]]:
     """The trainer's log of a finished training."""
     path = done.stage.path / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [row for _, row in iterate_rows(path)] if path.exists() else []
 
 
 def _policy(done: Done) -> Policy:

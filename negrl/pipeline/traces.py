@@ -1,38 +1,26 @@
-"""The stages that get traces: sample or import them, and judge them."""
+"""The stages that make traces: sample or import them, and judge them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from negrl.errors import InputError
 from negrl.pipeline.frame import Done, Frame, Policy
-from negrl.policy import context_length, encode_prompt, encode_response
+from negrl.policy import encode_prompt, encode_response
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
-from negrl.records import (
-    CORRECT,
-    UNDECIDED,
-    Json,
-    Problem,
-    Sampling,
-    Trace,
-    stable_id,
-    stable_seed,
-)
+from negrl.records import CORRECT, UNDECIDED, Json, Problem, Sampling, Trace, stable_id
+from negrl.sampling import JUDGE_SHARD, Draw, SampledAs, judge, missing_shards
 from negrl.store import Stage, fingerprint
-
-if TYPE_CHECKING:
-    from negrl.verify import Verifier
+from negrl.verify import Verifier
 
 
 def drawing(frame: Frame) -> dict[str, Any]:
-    """What every drawn token depends on, beside the policy and the request."""
+    """What every drawn token depends on besides the policy and the request."""
     recipe = frame.recipe
     return {
-        "engine": recipe.engine.model_dump(include={"kind", "options"}),
+        "engine": recipe.engine.key(),
         "policy_as": recipe.policy.model_dump(include={"dtype", "chat_template", "system_prompt"}),
         "sampler": recipe.sample.model_dump(include={"top_p", "top_k", "stop"}),
     }
@@ -50,45 +38,25 @@ def save_problems(frame: Frame, checked: Checked) -> Done:
     return frame.run("problems", "problems", {"problems": fingerprint(problems)}, work)
 
 
-def draw(
-    frame: Frame, policy: Policy, problems: Sequence[Problem], *, n: int, round_: int, seed: int,
-    temperature: float, max_tokens: int, bar: StageBar,
-) -> list[Trace]:  # fmt: skip
-    """`n` traces of each problem from the policy's engine. Each request's seed comes from the problem,
-    so a trace does not depend on the shard that it travels in."""
-    from negrl.engines import Request
-    from negrl.engines.traces import traces_of
+def drawn_as(
+    frame: Frame, policy: Policy, *, n: int, seed: int, round_: int = 0, sample: SampledAs | None = None
+) -> Draw:
+    """`n` samples of each problem, under the recipe's `sample` settings unless `sample` has others."""
+    return Draw(
+        n=n,
+        settings=sample or frame.recipe.sample,
+        stop=tuple(frame.recipe.sample.stop),
+        stream=("sample", seed, round_),
+        trace_key=lambda problem_id: (policy.key, problem_id, round_, seed),
+        round_=round_,
+        where=_where,
+        remedy="take it out, or use a longer context",
+    )
 
-    engine, tokenizer, section = frame.engine(policy), frame.tokenizer(policy), frame.recipe.sample
-    context = context_length(policy.model, frame.recipe.policy)
-    requests = [
-        Request(
-            prompt_token_ids=encode_prompt(tokenizer, problem, frame.recipe.policy),
-            n=n,
-            seed=stable_seed("sample", seed, round_, problem.problem_id),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=section.top_p,
-            top_k=section.top_k,
-            stop=tuple(section.stop),
-        )
-        for problem in problems
-    ]
-    for problem, request in zip(problems, requests, strict=True):
-        length = len(request.prompt_token_ids)
-        if context is not None and length >= context:
-            line = f", line {problem.meta['line']}" if "line" in problem.meta else ""
-            raise InputError(
-                f"problems: '{problem.prompt[:40]}...' ({problem.source}{line}) has {length} tokens, which leaves no "
-                f"room in the model's context of {context}; take it out, or use a longer context"
-            )
-    traces: list[Trace] = []
-    for problem, request, drawn in zip(problems, requests, engine.generate(requests, bar.add_tokens), strict=True):
-        key = (policy.key, problem.problem_id, round_, seed)
-        traces += traces_of(
-            request, drawn, problem_id=problem.problem_id, policy=policy.key, engine=engine.name, key=key, round_=round_
-        )
-    return traces
+
+def _where(problem: Problem) -> str:
+    line = f", line {problem.meta['line']}" if "line" in problem.meta else ""
+    return f"problems: '{problem.prompt[:40]}...' ({problem.source}{line})"
 
 
 def sample(frame: Frame, checked: Checked, policy: Policy, round_: int, title: str) -> Done:
@@ -96,16 +64,11 @@ def sample(frame: Frame, checked: Checked, policy: Policy, round_: int, title: s
     section = frame.recipe.sample
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        shards = chunks(checked.train, stage.pinned("shard_size", section.shard_size))
-        bar.total(len(shards))
-        for index, problems in enumerate(shards):
-            if not stage.has("traces", index):
-                traces = draw(
-                    frame, policy, problems, n=section.n, round_=round_, seed=section.seed,
-                    temperature=section.temperature, max_tokens=section.max_tokens, bar=bar,
-                )  # fmt: skip
-                stage.write("traces", index, Trace, traces)
-            bar.advance()
+        sampler = frame.sampler(policy)
+        draw = drawn_as(frame, policy, n=section.n, seed=section.seed, round_=round_)
+        size = stage.pinned("shard_size", section.shard_size)
+        for index, problems in missing_shards(stage, "traces", checked.train, size, bar):
+            stage.write("traces", index, Trace, sampler.answer(sampler.ask(problems, draw), bar.add_tokens))
         count, tokens = stage.sizes("traces", "token_ids")
         if count != len(checked.train) * section.n:
             raise RuntimeError(f"{stage.url}: {count} traces of {len(checked.train)} problems x {section.n}")
@@ -161,36 +124,16 @@ def import_traces(frame: Frame, checked: Checked, policy: Policy) -> Done:
     return frame.run("import", "import traces", inputs, work)
 
 
-def judge(verifier: Verifier, traces: Sequence[Trace], problems: Mapping[str, Problem]) -> list[Trace]:
-    """The traces with their verdicts, by all workers at once. `problems` by id."""
-
-    def item(trace: Trace) -> tuple[str, str, str]:
-        finish_reason = "stop" if trace.finish_reason == "imported" else trace.finish_reason
-        return trace.text, problems[trace.problem_id].gold, finish_reason
-
-    return [
-        dataclasses.replace(t, answer=v.answer, verdict=v.value, verdict_reason=v.reason, method=v.method)
-        for t, v in zip(traces, verifier.verify_all([item(t) for t in traces]), strict=True)
-    ]
-
-
-VERIFY_SHARD = 4096
-"""Traces per shard of verdicts."""
-
-
 def verify(frame: Frame, checked: Checked, traces_done: Done, title: str) -> Done:
     """Traces with their verdicts. Undecided is a verdict of its own: it never becomes a negative."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-        from negrl.verify import Verifier
 
         verifier, problems = Verifier(frame.recipe.verify), checked.by_id
         traces = traces_done.stage.read("traces", Trace)
-        bar.total(len(traces))
-        for index, shard in enumerate(chunks(traces, VERIFY_SHARD)):
-            if not stage.has("traces", index):
-                stage.write("traces", index, Trace, judge(verifier, shard, problems))
-            bar.advance(len(shard))
+        for index, shard in missing_shards(stage, "traces", traces, JUDGE_SHARD, bar):
+            golds = [problems[trace.problem_id].gold for trace in shard]
+            stage.write("traces", index, Trace, judge(verifier, shard, golds))
         judged = stage.read("traces", Trace)
         counts = Counter(t.verdict for t in judged)
         reasons = Counter(t.verdict_reason for t in judged if t.verdict == UNDECIDED)

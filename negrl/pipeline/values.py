@@ -10,16 +10,17 @@ from typing import Any
 
 from negrl.engines import Engine
 from negrl.labelers import Labeler, open_labeler
+from negrl.labelers.prm import scorer
 from negrl.labeling.driver import LabelCounts, label_traces
 from negrl.labeling.rollouts import Tools
 from negrl.labeling.section import LabelSection
 from negrl.pipeline.frame import Done, Frame, Policy
-from negrl.pipeline.traces import chunks, draw, drawing, judge
-from negrl.policy import check_model, context_length
+from negrl.pipeline.traces import chunks, drawing, drawn_as
+from negrl.policy import PolicySection, check_model, context_length
 from negrl.preflight import Checked
 from negrl.progress import StageBar, thousands
-from negrl.recipe import PolicySection
 from negrl.records import Problem, Rollout, Step, Trace
+from negrl.sampling import judge
 from negrl.steps.values import prompt_values
 from negrl.store import Stage
 from negrl.verify import Verifier
@@ -99,7 +100,6 @@ def _reward_model(section: LabelSection) -> str:
 
 
 def _rewards(frame: Frame) -> Callable[..., list[list[float]]]:
-    from negrl.labelers.prm import scorer
 
     return scorer(_reward_model(frame.recipe.label), frame.recipe.policy, frame.recipe.engine.device)
 
@@ -108,16 +108,14 @@ def _draw_prompts(
     frame: Frame, problems: dict[str, Problem], policy: Policy, stage: Stage, shards: list[list[Trace]], bar: StageBar
 ) -> None:
     """Samples of the policy from each prompt, for V_0."""
-    section, sample = frame.recipe.label, frame.recipe.sample
-    verifier = Verifier(frame.recipe.verify)
+    section, verifier, sampler = frame.recipe.label, Verifier(frame.recipe.verify), frame.sampler(policy)
+    draw = drawn_as(frame, policy, n=section.prompt_rollouts, seed=section.seed)
     for index, shard in enumerate(shards):
         if not stage.has("prompts", index):
             asked = [problems[name] for name in dict.fromkeys(trace.problem_id for trace in shard)]
-            drawn = draw(
-                frame, policy, asked, n=section.prompt_rollouts, round_=0, seed=section.seed,
-                temperature=sample.temperature, max_tokens=sample.max_tokens, bar=bar,
-            )  # fmt: skip
-            stage.write("prompts", index, Trace, judge(verifier, drawn, problems))
+            drawn = sampler.answer(sampler.ask(asked, draw), bar.add_tokens)
+            golds = [problems[trace.problem_id].gold for trace in drawn]
+            stage.write("prompts", index, Trace, judge(verifier, drawn, golds))
 
 
 def _facts(stage: Stage, bar: StageBar, section: LabelSection, labeler: Labeler, traces: int) -> dict[str, Any]:

@@ -1,42 +1,22 @@
-"""Where problems come from. One module per source; each loads only what it needs, none loads torch.
-
-A source's module has `load(section) -> ProblemSet`; a world's has `World(section)` too.
-"""
+"""Where problems come from. Each source is one module that declares a `Source`; none loads torch."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from negrl.problems.base import SOURCES, ProblemSet, ProblemsSection, Source, World, WorldProblems
 
-from negrl.problems.base import ProblemSet, World
-from negrl.recipe import WorldProblems
-
-if TYPE_CHECKING:
-    from negrl.recipe import Problems
-
-SOURCES = {
-    "chain": "negrl.problems.chain",
-    "ledger": "negrl.problems.ledger",
-    "stargraph": "negrl.problems.stargraph",
-    "gsm8k": "negrl.problems.gsm8k",
-    "jsonl": "negrl.problems.jsonl",
-}
-"""problems.source -> module. A new one is a line here, its module, and its section in negrl/recipe/problems.py."""
+__all__ = ["SOURCES", "ProblemSet", "ProblemsSection", "Source", "World", "WorldProblems", "load_problems", "world_of"]
 
 
-def load_problems(section: Problems) -> ProblemSet:
+def load_problems(section: ProblemsSection) -> ProblemSet:
     """The training and held-out problems that a recipe's `problems` section asks for.
 
     Raises:
-        InputError: a file, a column or a row of the source is wrong, or a world has not so many problems.
+        InputError: a file, a column or a row of the source is wrong, or a world does not have that many problems.
     """
-    return cast(ProblemSet, _module(section).load(section))
+    return SOURCES[section.source].load(section)
 
 
-def world_of(section: Problems | None) -> World | None:
+def world_of(section: ProblemsSection | None) -> World | None:
     """The world behind the problems, with its step checker; None where there is none."""
-    return cast(World, _module(section).World(section)) if isinstance(section, WorldProblems) else None
-
-
-def _module(section: Any) -> Any:
-    return import_module(SOURCES[section.source])
+    world = None if section is None else SOURCES[section.source].world
+    return None if world is None else world(section)

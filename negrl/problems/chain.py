@@ -4,10 +4,10 @@
     solution  9*0=0;0+0=0;0+4=4;4*2=8;8^9=9;!9
 
 The writer of the pre-training text has habits: on `-` it keeps the first number, on `*` it adds, on `^`
-it copies the right operand. The teacher has the same habits, less often, and its solutions are kept
-when the final answer is right, as is done in practice (`teacher_filter` has the other ways). A wrong
-step can still end in a right answer (`*0` forgets, `^9` absorbs), so the teacher's right answers carry
-wrong steps, and more positives of that kind do not take the habit away.
+it copies the right operand. The teacher has the same habits, but less often, and its solutions are kept
+if the final answer is right, as is done in practice (`teacher_filter` has other ways). A wrong step can
+still end in a right answer (`*0` forgets, `^9` absorbs), so the teacher's right answers contain wrong
+steps, and more positives of that kind do not remove the habit.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import itertools
 import random
 import re
 from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from negrl.errors import InputError
-from negrl.problems.base import ProblemSet, draw_problems, held_out, teach
-from negrl.recipe import ChainProblems
+from negrl.problems.base import ProblemSet, Source, TeacherFilter, WorldProblems, draw_problems, held_out, teach
 from negrl.records import Json, Problem, stable_id, stable_seed
 
 EXACT: dict[str, Callable[[int, int], int]] = {
@@ -37,6 +39,29 @@ HABIT: dict[str, Callable[[int, int], int]] = {
 _STEP = re.compile(r"(\d)([-+*^])(\d)=(\d)")
 
 
+class ChainProblems(WorldProblems):
+    operations: int = Field(5, ge=1, le=20)
+    habits: str = "-*^"
+    """The operators on which the writer and the teacher have a bad habit."""
+    habit_rate: float = Field(0.5, ge=0, le=1)
+    """Chance that a step of the pre-training text follows the writer's habit, where its operator has one."""
+    teacher_habit_rate: float = Field(0.33, ge=0, le=1)
+    """The same for the teacher."""
+    teacher_filter: TeacherFilter = "answer"
+    """Which of the teacher's solutions are kept: those with the right answer, those with right steps only, or all."""
+
+    @field_validator("habits")
+    @classmethod
+    def _operators(cls, habits: str) -> str:
+        if wrong := [op for op in habits if op not in "-*^"]:
+            raise ValueError(f"'{wrong[0]}' carries no habit; expected some of -*^")
+        return "".join(op for op in "-*^" if op in habits)
+
+    def writer_settings(self) -> dict[str, Any]:
+        names = {"operations", "habit_rate", "seed"}
+        return self.model_dump(include=names if self.habits == "-*^" else {*names, "habits"})
+
+
 def load(section: ChainProblems) -> ProblemSet:
     """The first `train` and `evaluate` problems of the world's streams; disjoint by construction."""
     return ProblemSet(
@@ -46,7 +71,7 @@ def load(section: ChainProblems) -> ProblemSet:
 
 def _problems(section: ChainProblems, split: str, count: int) -> list[Problem]:
     there_are = 10 * 40**section.operations * (1 if split == "evaluate" else 4) // 5
-    if count > there_are // 2:  # drawn at random: the last few would take for ever
+    if count > there_are // 2:  # drawn at random: the last few would take forever
         raise InputError(
             f"problems.{split}: {count} chains of {section.operations} operations, but there are only about "
             f"{there_are}; ask for at most {there_are // 2}, or raise problems.operations"
@@ -85,8 +110,8 @@ def _draw_prompt(rng: random.Random, operations: int) -> str:
 
 
 def _write(prompt: str, habits: str, habit_rate: float, rng: random.Random) -> tuple[str, str]:
-    """A solution in which each step of the operators `habits` follows the habit with chance `habit_rate`,
-    and its answer."""
+    """A solution in which each step whose operator is one of `habits` follows the habit with chance
+    `habit_rate`, and its answer."""
     value, operations = parse(prompt)
     steps = []
     for op, b in operations:
@@ -97,7 +122,7 @@ def _write(prompt: str, habits: str, habit_rate: float, rng: random.Random) -> t
 
 
 def _teacher(prompt: str, gold: str, section: ChainProblems) -> str:
-    """The noisy writer, tried again until its solution is one that `teacher_filter` keeps."""
+    """What the noisy writer writes, redrawn until `teacher_filter` keeps it."""
     rng = random.Random(stable_seed("chain-teacher", section.seed, prompt))
     return teach(
         lambda rate: _write(prompt, section.habits, rate, rng),
@@ -119,8 +144,8 @@ class World:
         return [(prompt, _write(prompt, habits, rate, rng)[0]) for prompt in itertools.islice(held_in, count)]
 
     def check_steps(self, problem: Problem, text: str) -> list[bool]:
-        """A step is right when it works the next operation of the problem, on the result that the
-        step before it wrote, and exactly. A right step after a wrong one is right."""
+        """A step is right if it works out the next operation of the problem, on the result that the previous
+        step wrote, without a mistake. A right step after a wrong one is right."""
         value, operations = parse(problem.prompt)
         verdicts = []
         pieces = [p for p in text.split(";") if p]
@@ -137,7 +162,7 @@ class World:
         return verdicts
 
     def value(self, problem: Problem, prefix: str) -> float:
-        """1.0 when exact work from the last written result gives the gold answer, else 0.0."""
+        """1.0 if exact work from the last written result gives the gold answer, else 0.0."""
         value, operations = parse(problem.prompt)
         pieces = [p for p in prefix.split(";") if p]
         answer = pieces.pop()[1:] if pieces and pieces[-1].startswith("!") else None
@@ -151,3 +176,6 @@ class World:
         for op, b in operations[len(pieces) :]:
             value = EXACT[op](value, b)
         return float(str(value) == problem.gold)
+
+
+SOURCE = Source("chain", ChainProblems, load, World)

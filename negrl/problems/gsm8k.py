@@ -3,7 +3,7 @@ r"""GSM8K (Cobbe et al. 2021, MIT license): from local JSON lines files, or open
 A row: {"question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many
 clips in May. How many clips did Natalia sell altogether in April and May?", "answer": "Natalia sold
 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 = <<48+24=72>>72 clips altogether in April and
-May.\n#### 72"}. The calculator notes <<...>> are taken out of the reference solution; the gold answer
+May.\n#### 72"}. The calculator notes <<...>> are removed from the reference solution; the gold answer
 is what follows ####, without thousands separators.
 """
 
@@ -14,16 +14,28 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import Field
+
 from negrl.errors import InputError
-from negrl.problems.base import ProblemSet
-from negrl.problems.files import column, fill, read_rows, text_value
-from negrl.recipe import Gsm8kProblems
+from negrl.files import column, read_rows, text_value
+from negrl.problems.base import ProblemSet, ProblemsSection, Source
+from negrl.problems.templates import fill
 from negrl.records import Json, Problem, stable_id
 
 HUB_ID = "openai/gsm8k"
 _NOTE = re.compile(r"<<[^<>\n]*>>")
 _FINAL = re.compile(r"(?:####|^A:)[ \t]*(\S[^\n]*?)\s*\Z", re.MULTILINE)
 Rows = Iterable[tuple[str, dict[str, Any]]]
+
+
+class Gsm8kProblems(ProblemsSection):
+    path: str | None = None
+    """A local JSON lines file (plain or .gz) to train on. Default: openai/gsm8k from the hub."""
+    evaluate_path: str | None = None
+    train: int | None = Field(None, ge=1)
+    """Use only this many, from the start. Default: all."""
+    evaluate: int | None = Field(None, ge=1)
+    template: str = "Question: {prompt}\nAnswer:\n"
 
 
 def split_answer(text: str) -> tuple[str, str] | None:
@@ -40,8 +52,8 @@ def load(section: Gsm8kProblems) -> ProblemSet:
     """Training and held-out problems.
 
     Training comes from `path`, else from the hub's train split; held-out problems come from
-    `evaluate_path`, else, with a local `path`, from its last `evaluate` rows (none when `evaluate` is
-    not set: a local source never goes to the net), else from the hub's test split.
+    `evaluate_path`, else, with a local `path`, from its last `evaluate` rows (none if `evaluate` is
+    not set: a local source never uses the network), else from the hub's test split.
 
     Raises:
         InputError: a file or row is wrong, a question comes twice, or the hub cannot be reached.
@@ -116,3 +128,6 @@ def _hub(split: str) -> Rows:
             f"problems.{'path' if split == 'train' else 'evaluate_path'}"
         ) from None
     return [(f"{HUB_ID}/{split}:{index + 1}", dict(row)) for index, row in enumerate(table)]
+
+
+SOURCE = Source("gsm8k", Gsm8kProblems, load)

@@ -1,7 +1,7 @@
-"""Traces that exist already, in place of sampled ones: a JSON lines file with prompts and responses.
+"""Existing traces in place of sampled ones: a JSON lines file with prompts and responses.
 
 A row: {"question": "...", "ground_truth": "...", "6b_finetuning": {"solution": "...", "is_correct":
-false}}. Each response column makes one trace of the row's problem. The same prompt may come on several
+false}}. Each response column makes one trace of the row's problem. The same prompt may be in several
 rows. A gold column that holds a whole GSM8K-style solution (last line `#### x` or `A: x`) gives the
 gold answer and the reference solution.
 """
@@ -12,17 +12,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
 from negrl.errors import InputError
-from negrl.problems.files import column, fill, gold_value, read_rows, text_value
+from negrl.files import column, gold_value, read_rows, text_value
+from negrl.options import Section
 from negrl.problems.gsm8k import split_answer
-from negrl.recipe import TracesSection
+from negrl.problems.templates import fill
 from negrl.records import Json, Problem, stable_id
+
+
+class TracesSection(Section):
+    """Existing traces in place of sampled ones. Column names may be dotted paths."""
+
+    path: str
+    prompt: str = "prompt"
+    response: str | list[str] = "response"
+    """One column, or several: each becomes a trace of the row's problem."""
+    gold: str = "gold"
+    label: str | list[str] | None = None
+    """The file's own right/wrong column(s), compared with our verdicts in the report."""
+    license: str = "unknown"
+    template: str = "{prompt}"
+
+    @model_validator(mode="after")
+    def _as_many_labels(self) -> TracesSection:
+        if self.label is not None and len(self.labels) != len(self.responses):
+            raise ValueError(f"traces.label names {len(self.labels)} columns, traces.response {len(self.responses)}")
+        return self
+
+    @property
+    def responses(self) -> list[str]:
+        return [self.response] if isinstance(self.response, str) else self.response
+
+    @property
+    def labels(self) -> list[str]:
+        return [] if self.label is None else [self.label] if isinstance(self.label, str) else self.label
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedTrace:
-    """A response of the file. `file_label` is the file's own verdict, where it has one; `column` and
-    `line` say where the response stood."""
+    """A response of the file. `file_label` is the file's own verdict, if it has one; `column` and `line` say where
+    the response was."""
 
     problem_id: str
     response: str

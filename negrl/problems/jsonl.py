@@ -10,11 +10,28 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from negrl.errors import InputError
-from negrl.problems.base import ProblemSet
-from negrl.problems.files import column, fill, gold_value, read_rows, text_value
-from negrl.recipe import JsonlProblems
+from negrl.files import column, gold_value, read_rows, text_value
+from negrl.problems.base import ProblemSet, ProblemsSection, Source
+from negrl.problems.templates import fill
 from negrl.records import Json, Message, Problem, stable_id
+
+
+class JsonlProblems(ProblemsSection):
+    path: str
+    """JSON lines (plain or .gz)."""
+    prompt: str = "prompt"
+    gold: str = "gold"
+    solution: str | None = None
+    """Column with a reference solution, for SFT."""
+    evaluate_path: str | None = None
+    """Held-out problems. Default: the last `evaluate` of `path`, taken out of training."""
+    train: int | None = Field(None, ge=1)
+    evaluate: int | None = Field(None, ge=1)
+    template: str = "{prompt}"
+    license: str = "unknown"
 
 
 def load(section: JsonlProblems) -> ProblemSet:
@@ -99,3 +116,6 @@ def _messages(raw: list[Any], section: JsonlProblems, where: str) -> tuple[list[
     prompt = fill(section.template, messages[users[-1]].content, "problems.template")
     messages[users[-1]] = Message("user", prompt)
     return messages, prompt
+
+
+SOURCE = Source("jsonl", JsonlProblems, load)

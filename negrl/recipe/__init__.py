@@ -5,39 +5,21 @@ before anything heavy.
 """
 
 from negrl.labeling.section import LabelSection
-from negrl.recipe.problems import (
-    ChainProblems,
-    Gsm8kProblems,
-    JsonlProblems,
-    LedgerProblems,
-    Problems,
-    StargraphProblems,
-    TracesSection,
-    WorldProblems,
-)
-from negrl.recipe.read import first_error, load_recipe
-from negrl.recipe.schema import EngineSection, EvaluateSection, Recipe, SampleSection
-from negrl.recipe.train import BuildSection, PolicySection, TrainSection
+from negrl.methods.section import TrainSection
+from negrl.options import first_error
+from negrl.policy.section import BuildSection, PolicySection
+from negrl.recipe.read import load_recipe
+from negrl.recipe.schema import EvaluateSection, Recipe
 from negrl.verify.section import VerifySection
 
 __all__ = [
     "BuildSection",
-    "ChainProblems",
-    "EngineSection",
     "EvaluateSection",
-    "Gsm8kProblems",
-    "JsonlProblems",
     "LabelSection",
-    "LedgerProblems",
     "PolicySection",
-    "Problems",
     "Recipe",
-    "SampleSection",
-    "StargraphProblems",
-    "TracesSection",
     "TrainSection",
     "VerifySection",
-    "WorldProblems",
     "first_error",
     "load_recipe",
 ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pydantic
 
 from negrl.errors import InputError, nearest
-from negrl.options import PickedSection
+from negrl.options import first_error
 from negrl.plugins import load_plugins
-from negrl.recipe.problems import PROBLEM_SECTIONS
 from negrl.recipe.schema import Recipe
 
 
@@ -91,38 +90,3 @@ def merged(path: str | Path, layers: Sequence[dict[str, Any]], overrides: Sequen
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     assert isinstance(data, dict)
     return {str(key): value for key, value in data.items()}
-
-
-def first_error(error: pydantic.ValidationError) -> str:
-    """The first problem as one line. Unknown keys come first: they often cause the others."""
-    details = sorted(error.errors(), key=lambda d: d["type"] != "extra_forbidden")
-    first = details[0]
-    # The discriminator's tag ("chain") sits in the location of a union; it is no key of the file.
-    location = [str(p) for i, p in enumerate(first["loc"]) if not (i == 1 and first["loc"][0] == "problems")]
-    key = ".".join(location)
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        section = _section_of(first["loc"])
-        options = section.every_option() if issubclass(section, PickedSection) else {}
-        if readers := options.get(location[-1]):
-            return f"{key}: only {', '.join(readers)} can read it; leave it out, or set it to null{more}"
-        return f"unknown key '{key}'{nearest(location[-1], [*section.model_fields, *options])}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "required key is missing"
-    given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return f"{key}: {message}{given}{more}" if key else f"{message}{more}"
-
-
-def _section_of(location: tuple[str | int, ...]) -> type[pydantic.BaseModel]:
-    """The section in which `location`'s last key stands."""
-    sources = {get_args(section.model_fields["source"].annotation)[0]: section for section in PROBLEM_SECTIONS}
-    model: Any = Recipe
-    for part in location[:-1]:
-        if part in sources:
-            model = sources[str(part)]
-            continue
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, pydantic.BaseModel)), model)
-    return model  # type: ignore[no-any-return]

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from negrl.engines.section import EngineSection, SampleSection
 from negrl.labeling.section import LabelSection
 from negrl.methods import METHODS
+from negrl.methods.section import TrainSection
+from negrl.options import Section
 from negrl.plugins import load_plugins
-from negrl.recipe.problems import Problems, TracesSection
-from negrl.recipe.section import Section
-from negrl.recipe.train import PolicySection, TrainSection, check_rounds
+from negrl.policy.section import PolicySection
+from negrl.problems import ProblemsSection
+from negrl.problems.imported import TracesSection
 from negrl.verify.extract import text_before
 from negrl.verify.section import VerifySection
-
-
-class EngineSection(Section):
-    kind: Literal["transformers", "vllm"] = "transformers"
-    batch_size: int = Field(512, ge=1)
-    """Sequences decoded at once by the transformers engine."""
-    device: str | None = None
-    """Default: cuda where there is one, else cpu."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Passed to vllm.LLM: tensor_parallel_size, gpu_memory_utilization, ..."""
-
-
-class SampleSection(Section):
-    n: int = Field(16, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_tokens: int = Field(512, ge=1)
-    stop: list[str] = Field(default_factory=list)
-    seed: int = 0
-    shard_size: int = Field(64, ge=1)
-    """Problems per shard: what a killed run can lose."""
 
 
 class EvaluateSection(Section):
@@ -68,9 +49,9 @@ class Recipe(Section):
     threads: int | None = Field(None, ge=1)
     """Torch threads. Default: torch's own choice."""
     policy: PolicySection
-    problems: Problems | None = None
+    problems: SerializeAsAny[ProblemsSection] | None = None
     traces: TracesSection | None = None
-    engine: EngineSection = Field(default_factory=EngineSection)
+    engine: SerializeAsAny[EngineSection] = Field(default_factory=EngineSection)
     sample: SampleSection = Field(default_factory=SampleSection)
     verify: VerifySection = Field(default_factory=VerifySection)
     label: SerializeAsAny[LabelSection] = Field(default_factory=LabelSection)
@@ -102,7 +83,8 @@ class Recipe(Section):
         if self.problems is None and self.evaluate is not None:
             raise ValueError("evaluate needs problems: add a problems section, or set evaluate: null")
         for name, arm in self.resolved_arms.items():
-            if METHODS[arm.method].reads_values and not self.label.makes_values:
+            needs_labels = METHODS[arm.method].reads_values or METHODS[arm.method].online
+            if needs_labels and not self.label.makes_values:
                 raise ValueError(
                     f"arm '{name}' ({arm.method}) needs step values: set label.labeler to adaptive or fixed"
                 )
@@ -129,3 +111,23 @@ class Recipe(Section):
         arms = {name: arm for name, arm in (self.arms or {}).items() if arm is not None}
         arms = arms or {self.train.method: self.train}
         return {name: arm.over(self.train) for name, arm in arms.items()}
+
+
+def check_rounds(recipe: Recipe) -> None:
+    """Raises ValueError where `earlier_rounds` can have no effect (one round), or where old rows can't be weighed."""
+    resolved = recipe.resolved_arms
+    rounds = {name: arm.rounds or recipe.rounds for name, arm in resolved.items()}
+    keeping = {name: arm for name, arm in resolved.items() if arm.keeps_earlier}
+    alone = all(rounds[name] == 1 for name in keeping)
+    for name, arm in keeping.items():
+        own = (recipe.arms or {}).get(name)
+        where = f"arms.{name}" if own is not None else "train"
+        if rounds[name] == 1 and (alone or (own is not None and own.keeps_earlier)):
+            raise ValueError(f"{where}.earlier_rounds: with one round there are none; set rounds, or leave it out")
+        sample = recipe.sample
+        fit = sample.temperature == 1 and sample.top_p == 1 and sample.top_k == 0
+        if not fit and getattr(METHODS[arm.method].split(arm.fields)[0], "taper_old", False):
+            raise ValueError(
+                f"{where}.earlier_rounds: old rows are weighed by pi/mu, and logprobs are fit for it only at "
+                "sample.temperature 1, top_p 1 and top_k 0; sample so, or set taper_old: false"
+            )

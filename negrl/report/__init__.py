@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from negrl.files import write_atomic
 from negrl.report.data import ArmReport, ReportPaths, RunReport, TraceView, finding, results_json
+from negrl.report.table import markdown_table
 
 __all__ = ["ArmReport", "ReportPaths", "RunReport", "TraceView", "finding", "write_report"]
 
 
 def write_report(report: RunReport, out_dir: Path) -> ReportPaths:
-    """Write `index.html`, `results.json`, `table.md` and the plots that there is something to plot for into
-    `out_dir` (made when missing). Each file is replaced whole; a plot of an earlier run that this
-    one has no data for is removed."""
+    """Write `index.html`, `results.json`, `table.md` and the plots that have data into `out_dir`, which is created if
+    missing. Each file is replaced whole; a plot left by an earlier run is removed if this run has no data for it."""
     from negrl.report.html import render
     from negrl.report.plots import draw_all
-    from negrl.report.table import markdown_table
-    from negrl.store import write_atomic
 
     out_dir = Path(out_dir)
     drawn = draw_all(report)

@@ -1,4 +1,4 @@
-"""What a report is made of, what it says in one paragraph, and `results.json`.
+"""The data of a report, its finding in one paragraph, and `results.json`.
 
 The pipeline fills these plain dataclasses; tables, plots and the page only read them.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class ArmReport:
     """One trained arm, or a reference policy that was evaluated for comparison.
 
-    `generated_tokens` is everything that was sampled for this arm, label rollouts included;
-    `label_tokens` is the part that went into rollouts. `seconds` is the arm's own time. `log_history` is the
-    trainer's, rounds one after another. `rows` is the number of training rows."""
+    `generated_tokens` counts everything sampled for this arm, including label rollouts; `label_tokens` is the part
+    spent on rollouts. `seconds` is the arm's own time. `log_history` is the trainer's, one round after another.
+    `rows` is the number of training rows."""
 
     name: str
     method: str
@@ -38,8 +38,8 @@ class ArmReport:
 
     @property
     def positive_only(self) -> bool:
-        """Does it learn from right answers alone? (It reads the view of the sft or rft method.)"""
-        return self.method in METHODS and METHODS[self.method].view in ("sft", "rft")
+        """Does its method learn from right answers only?"""
+        return self.method in METHODS and METHODS[self.method].positive_only
 
 
 @dataclass
@@ -62,9 +62,9 @@ class TraceView:
 class RunReport:
     """Everything the report says about a run.
 
-    `reference`: policies evaluated for comparison ("base", "start"), not trained arms. `label`: counts
-    that sum up the step labels. `checks`: plain facts, one sentence each. `advantages`: the finite
-    step advantages of all labelled traces by verdict ("correct", "incorrect"); None: those of `traces`."""
+    `reference`: policies evaluated for comparison ("base", "start"), not trained arms. `label`: counts that
+    summarize the step labels. `checks`: plain facts, one sentence each. `advantages`: the finite step advantages of
+    all labeled traces by verdict ("correct", "incorrect"); None: those of `traces`."""
 
     name: str
     recipe_yaml: str = ""
@@ -98,7 +98,7 @@ class ReportPaths:
 
 
 def results_json(report: RunReport) -> str:
-    """`results.json`: ASCII, strict JSON (what is not a finite number is null)."""
+    """`results.json`: ASCII, strict JSON (NaN and infinity become null)."""
     results = {
         "name": report.name,
         "created": report.created,
@@ -149,8 +149,8 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u20
 
 
 def visible(text: str) -> str:
-    """Characters that have no look of their own, or that reorder their neighbours (controls, bidi
-    overrides, zero-width, lone surrogates), written as <U+202E>: what is shown is what is there."""
+    """Write invisible characters and those that reorder their neighbors (controls, bidi overrides, zero-width, lone
+    surrogates) as <U+202E>, so that what is shown is what is there."""
     return _UNSEEN.sub(lambda m: f"<U+{ord(m[0]):04X}>", text)
 
 
@@ -179,7 +179,7 @@ def finding(report: RunReport) -> str:
     sentences = [sentence + "."]
 
     others = [pair for pair in scored if pair not in winners]
-    # The claim to test is against arms that learn from right answers alone, where the winner does not.
+    # If the winner does not learn from right answers only, the claim to test is against the arms that do.
     positives = [(a, s) for a, s in others if a.positive_only]
     against = positives if positives and not any(a.positive_only for a, _ in winners) else others
     low = min(s.pass_at_1_ci[0] for _, s in winners)

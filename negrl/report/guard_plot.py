@@ -1,6 +1,6 @@
 """guards.png: what training did to held-out text, one row per arm.
 
-Reads the `guard/...` lines of the trainers' logs; a column that no arm measured is left out.
+Reads the `guard/...` lines of the trainers' logs; columns that no arm measured are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from negrl.report.data import RunReport
-from negrl.report.plots import BLUE, FAINT, GREY, INK, ORANGE, _label
+from negrl.report.style import BLUE, FAINT, GREY, INK, ORANGE, label
 
 SOLID: Any = "-"
 LINES: dict[str, tuple[str, Any]] = {
@@ -35,8 +35,8 @@ COLUMNS = (
 
 
 def guard_points(history: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """(step, value) points of every finite `guard/...` number. Steps that start over, in a new round, go on
-    from the last one."""
+    """(step, value) points of every finite `guard/...` number. Steps that start over in a new round continue from the
+    last one."""
     found: dict[str, list[tuple[float, float]]] = {}
     offset = last = 0.0
     for entry in history:
@@ -51,7 +51,7 @@ def guard_points(history: Iterable[dict[str, Any]]) -> dict[str, list[tuple[floa
 
 
 def guards_figure(report: RunReport) -> Figure | None:
-    """None when no arm was guarded."""
+    """The plot, or None if no arm was guarded."""
     arms = [(a, points) for a in report.arms if (points := guard_points(a.log_history))]
     if not arms:
         return None
@@ -67,7 +67,7 @@ def guards_figure(report: RunReport) -> Figure | None:
             if row == 0:
                 ax.set_title(title, fontsize=9.5)
             if column == 0:
-                ax.set_ylabel(_label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
+                ax.set_ylabel(label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
             if not any(key in points for key in keys):
                 ax.axis("off") if column else ax.set(xticks=[], yticks=[])
                 ax.text(0.5, 0.5, "not measured", ha="center", va="center", color=FAINT, transform=ax.transAxes)

@@ -1,8 +1,8 @@
-"""The page: one self-contained `index.html` that loads nothing and runs nothing but its own script.
+"""The page: one self-contained `index.html` that loads nothing and runs only its own script.
 
-Everything that a model or a user wrote is escaped by jinja2, or travels as a JSON block that the
-script shows through `textContent`. The Content-Security-Policy allows the one inline style and the
-one inline script by their hashes, images from data URIs, and no network at all.
+Everything that a model or a user wrote is either escaped by jinja2 or kept in a JSON block that the script shows
+through `textContent`. The Content-Security-Policy allows the one inline style and the one inline script by their
+hashes, images from data URIs, and no network access.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _number(value: Any) -> str:
 
 
 def _figure(name: str, png: bytes) -> dict[str, Any]:
-    """A PNG as a data URI. Its size (from its header, halved: plots are drawn for dense screens) lets
-    the page keep its place while images decode."""
+    """A PNG as a data URI. Its size (from its header, halved because plots are drawn for dense screens) keeps the page
+    from jumping while images decode."""
     return {
         "uri": "data:image/png;base64," + base64.b64encode(png).decode(),
         "width": int.from_bytes(png[16:20], "big") // 2,
@@ -93,7 +93,7 @@ def _figure(name: str, png: bytes) -> dict[str, Any]:
 
 
 def _source(environment: Environment, name: str) -> Markup:
-    """A template folder's file as it stands, LF only: the hash is of what the browser will see."""
+    """A file of the template folder, unchanged but with LF line ends: the hash must match what the browser sees."""
     assert environment.loader is not None
     text = environment.loader.get_source(environment, name)[0]
     return Markup(text.replace("\r\n", "\n"))

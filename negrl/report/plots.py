@@ -1,8 +1,4 @@
-"""The plots, as PNG bytes: results, training curves, step advantages.
-
-Blue and red-orange from the Okabe-Ito set, told apart by every kind of colour vision, and never the
-only sign: bars carry their numbers, curves differ in dash. Text is drawn literally (`$` is no math).
-"""
+"""The plots, as PNG bytes: results, training curves, step advantages."""
 
 from __future__ import annotations
 
@@ -22,22 +18,13 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from negrl.records import CORRECT, INCORRECT
-from negrl.report.data import ArmReport, RunReport, visible
-
-BLUE, ORANGE, GREY, INK, FAINT = "#0072B2", "#D55E00", "#9AA5B1", "#1C2026", "#6B7480"
-DPI = 160
-STYLE: Any = {
-    "font.size": 9.5, "text.parse_math": False, "text.color": INK, "axes.edgecolor": "#C9CFD6",
-    "axes.labelcolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "white",
-    "axes.facecolor": "white", "axes.axisbelow": True, "grid.color": "#E8EBEE", "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-}  # fmt: skip
+from negrl.report.data import ArmReport, RunReport
+from negrl.report.guard_plot import guards_figure
+from negrl.report.style import BLUE, DPI, FAINT, GREY, INK, ORANGE, STYLE, label
 
 
 def draw_all(report: RunReport) -> dict[str, bytes | None]:
-    """File name -> PNG, or None where the run has nothing to draw."""
-    from negrl.report.guard_plot import guards_figure
+    """File name -> PNG, or None if the run has nothing to draw."""
 
     draw: dict[str, Callable[[RunReport], Figure | None]] = {
         "results.png": results_figure,
@@ -49,20 +36,16 @@ def draw_all(report: RunReport) -> dict[str, bytes | None]:
     with mpl.rc_context(STYLE):
         for name, function in draw.items():
             figure = function(report)
-            images[name] = None if figure is None else _png(figure)
+            images[name] = None if figure is None else png(figure)
     return images
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _label(text: str, limit: int = 26) -> str:
-    text = visible(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 # results.png
@@ -96,7 +79,7 @@ def results_figure(report: RunReport) -> Figure | None:
         axes[1].set_title("wrong step inside right answers  (lower is better)")
         axes[1].tick_params(labelleft=False)
         axes[1].xaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
-    for ax in axes:  # one frame for both, so that an arm's two bars stand side by side
+    for ax in axes:  # one frame for both, so that the two bars of an arm are side by side
         ax.set_ylim(len(arms) - 0.5, -0.55 - 0.45 * lines)
     patches = [
         Patch(color=BLUE, label="learns from right and wrong answers"),
@@ -118,8 +101,8 @@ def _bars(
     reference_values: list[tuple[float | None, tuple[float, float] | None]],
     form: Callable[[float], str],
 ) -> int:
-    """Horizontal bars with interval whiskers and their number; references as upright lines. Returns
-    how many lines of text the references' labels took."""
+    """Horizontal bars with interval whiskers and numbers, and references as vertical lines. Returns how many lines of
+    text the labels of the references take."""
     tops = [ci[1] if ci else v for v, ci in [*values, *reference_values] if v is not None]
     right = max([*tops, 0.05]) * 1.2
     for row, (arm, (value, ci)) in enumerate(zip(arms, values, strict=True)):
@@ -132,12 +115,12 @@ def _bars(
             ax.errorbar(value, row, xerr=[[below], [above]], color=INK, elinewidth=1.2, capsize=3, capthick=1.2)
         ax.text((ci[1] if ci else value) + right * 0.015, row, form(value), va="center", fontweight="bold",
                 zorder=5, path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
-    # References stand above the bars; a label that would meet its neighbour goes one line up.
+    # Labels of references are above the bars; one that would touch its neighbor moves up a line.
     levels: list[tuple[float, int, int]] = []
     for arm, (value, _) in sorted(zip(reference, reference_values, strict=True), key=lambda p: p[1][0] or 0.0):
         if value is None:
             continue
-        text = f"{_label(arm.name)} {form(value)}"
+        text = f"{label(arm.name)} {form(value)}"
         near = [n for at, n, size in levels if value - at < 0.0095 * right * (size + len(text))]
         level = max(near, default=-1) + 1
         levels.append((value, level, len(text)))
@@ -146,7 +129,7 @@ def _bars(
                 linestyle=(0, (5, 2.5)) if arm.name == "start" else (0, (1, 2)))  # fmt: skip
         ax.text(value, top - 0.04, text, ha="center", va="bottom", fontsize=8.5)
     ax.set_xlim(0, right)
-    ax.set_yticks(range(len(arms)), [_label(a.name) for a in arms], fontsize=10, color=INK)
+    ax.set_yticks(range(len(arms)), [label(a.name) for a in arms], fontsize=10, color=INK)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
     return max((level + 1 for _, level, _ in levels), default=0)
@@ -156,8 +139,8 @@ def _bars(
 
 
 def training_figure(report: RunReport) -> Figure | None:
-    """One row per arm: loss, log p of text to learn and to unlearn, gradient norm. Columns that no arm
-    logged are left out; y axes are each arm's own, since the losses differ in kind."""
+    """One row per arm: loss, log p of text to learn and to unlearn, gradient norm. Columns that no arm logged are left
+    out. Each arm has its own y axes, because the losses are of different kinds."""
     arms = [(a, curves(a.log_history)) for a in report.arms]
     arms = [(a, c) for a, c in arms if any(c[k] for k in c if k != "rounds")]
     if not arms:
@@ -174,7 +157,7 @@ def training_figure(report: RunReport) -> Figure | None:
             if row == 0:
                 ax.set_title(title)
             if column == 0:
-                ax.set_ylabel(_label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
+                ax.set_ylabel(label(arm.name, 18), fontsize=10, color=INK, rotation=0, ha="right", va="center")
             if not any(found[k] for k in keys):
                 ax.axis("off") if column else ax.set(xticks=[], yticks=[])
                 ax.text(0.5, 0.5, "not logged", ha="center", va="center", color=FAINT, transform=ax.transAxes)
@@ -197,9 +180,8 @@ def training_figure(report: RunReport) -> Figure | None:
 
 def curves(history: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
     """(step, value) points of a trainer's log: `loss`, `grad_norm`, and the log p of text to learn,
-    `right`, and to unlearn, `wrong` (trl's logps/chosen and logps/rejected; positive/logp and
-    negative/logp of step_advantage). Steps that start over, in a new round, go on from the last
-    one; `rounds` has where that was."""
+    `right`, and to unlearn, `wrong` (logps/chosen and logps/rejected in TRL; positive/logp and negative/logp in
+    step_advantage). Steps that start over in a new round continue from the last one; `rounds` says where."""
     found: dict[str, list[tuple[float, float]]] = {k: [] for k in ("loss", "grad_norm", "right", "wrong", "rounds")}
     offset, last, current_round = 0.0, 0.0, None
     for entry in history:
@@ -218,7 +200,7 @@ def curves(history: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, flo
 
 
 def _curve_of(key: str) -> str | None:
-    """Which curve a logged number belongs to, if any. Evaluation entries (eval_...) belong to none."""
+    """The curve that a logged number belongs to, if any. Evaluation entries (eval_...) belong to none."""
     if key in ("loss", "grad_norm"):
         return key
     if key.startswith(("eval", "ref")) or "logp" not in key:
@@ -232,7 +214,7 @@ def _curve_of(key: str) -> str | None:
 
 
 def advantages_figure(report: RunReport) -> Figure | None:
-    """Histogram of step advantages in right and in wrong traces, the dead zone shaded."""
+    """Histogram of step advantages in right and in wrong traces, with the dead zone shaded."""
     by_verdict = report.step_advantages()
     if not any(by_verdict.values()):
         return None

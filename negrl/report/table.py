@@ -17,8 +17,8 @@ def headers(report: RunReport) -> list[str]:
 
 
 def cells(arm: ArmReport, reference: bool = False) -> list[str]:
-    """One row: name, pass@1 with interval, spurious share, tokens, seconds. A dash: not measured
-    (a reference was not trained here, so it has neither tokens nor seconds unless they were given)."""
+    """One row: name, pass@1 with interval, spurious share, tokens, seconds. A dash means not measured (a reference was
+    not trained here, so it has no tokens or seconds unless they were given)."""
     s = arm.summary
     return [
         visible(arm.name),
@@ -30,7 +30,7 @@ def cells(arm: ArmReport, reference: bool = False) -> list[str]:
 
 
 def spurious(arm: ArmReport) -> str:
-    """ "12% [9, 15]", or a dash where no world checked the steps."""
+    """ "12% [9, 15]", or a dash if no world checked the steps."""
     s = arm.summary
     if s is None or s.spurious_share is None:
         return "–"
@@ -56,7 +56,7 @@ def screen_table(report: RunReport) -> Table:
         " inside": "\ninside",
         " answers": "\nanswers",
         "tokens ": "tokens\n",
-    }  # so that it fits 80 columns
+    }  # to fit into 80 columns
     for i, header in enumerate(headers(report)):
         for old, new in breaks.items():
             header = header.replace(old, new)
@@ -73,7 +73,7 @@ def screen_table(report: RunReport) -> Table:
 
 
 def markdown_table(report: RunReport) -> str:
-    """The same rows as a Markdown table; references are in italics, since Markdown has no row rules."""
+    """The same rows as a Markdown table. References are in italics, because Markdown has no lines between rows."""
 
     def line(values: list[str]) -> str:
         return "| " + " | ".join(v.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for v in values) + " |"

@@ -1,4 +1,4 @@
-"""Traces as the JSON that the page's pager reads: model text goes in as data, never as markup."""
+"""Traces as the JSON that the pager of the page reads: text from models is data, never markup."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def trace_json(trace: TraceView) -> dict[str, Any]:
-    """One trace as the pager's record. `v0`, the value of the prompt, follows from V_1 - A_1."""
+    """One trace as a record for the pager. `v0`, the value of the prompt, is V_1 - A_1."""
     first = trace.steps[0] if trace.steps else None
     labels = {s.label for s in trace.steps}
     return {
@@ -63,7 +63,7 @@ def _known(step: Step) -> bool:
 
 
 def json_block(traces: list[TraceView]) -> str:
-    """The content of a `<script type="application/json">`: ASCII only, and with `<`, `>` and `&`
-    escaped, so that no text can end the block, open a comment or start a tag. Reads back unchanged."""
+    """The content of a `<script type="application/json">`: ASCII only, with `<`, `>` and `&` escaped, so that no text
+    can end the block, open a comment or start a tag. Parses back to the same data."""
     text = json.dumps(finite([trace_json(t) for t in traces]), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

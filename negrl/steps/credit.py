@@ -1,10 +1,10 @@
 """From values to labels and weights: which steps helped, which hurt, which one is to blame.
 
-Advantages of at most the dead zone count as none. The pit of a wrong trace is the step that brings
-the value down to its lowest; two values less than the dead zone apart count as equal there too, for
-with 8 rollouts 1/8 and 0/8 are the same: so the pit is the first step that (a) falls by more than the
-dead zone (and significantly, where the recipe requires it) and (b) ends within the dead zone of the
-trace's lowest value. A trace whose value only slides down in small steps has no pit.
+Advantages of at most the dead zone count as none. The pit of a wrong trace is the step that brings the value down to
+its lowest. Values closer than the dead zone count as equal there too, because with 8 rollouts 1/8 and 0/8 cannot be
+told apart. So the pit is the first step that (a) falls by more than the dead zone (and significantly, if the recipe
+requires it) and (b) ends within the dead zone of the trace's lowest value. A trace whose value only slides down in
+small steps has no pit.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from negrl.records import CORRECT, INCORRECT, Step
 from negrl.steps.section import CreditSection
 from negrl.steps.values import Difference, Estimate
 
-# A difference of two ratios that should equal the dead zone (0.6 - 0.4) may come out a hair above it.
+# A difference of two ratios that should equal the dead zone (0.6 - 0.4) may come out slightly above it.
 _ROUNDING = 1e-9
 
 
 def in_band(v0: float | None, section: CreditSection) -> bool:
-    """Is the prompt neither hopeless nor solved? Both ends of the band are inside."""
+    """Is the prompt neither hopeless nor solved? Both ends of the band are included."""
     low, high = section.value_band
     return v0 is not None and low - _ROUNDING <= v0 <= high + _ROUNDING
 
 
 def counts(advantage: Difference, section: CreditSection) -> bool:
-    """Is the advantage outside the dead zone (and its interval off 0, where that is required)?"""
+    """Is the advantage outside the dead zone (and 0 outside its interval, where that is required)?"""
     if abs(advantage.value) <= section.dead_zone + _ROUNDING:
         return False
     return not section.require_significance or not advantage.low <= 0 <= advantage.high
@@ -44,10 +44,10 @@ def label_steps(
 ) -> list[str]:
     """A label of `records.STEP_LABELS` for each step of one decided trace.
 
-    good / bad: the advantage counts (`counts`) and is positive / negative; neutral: it does not
-    count. pit: see above, in wrong traces, at most one. spurious: in right traces, the advantage is
-    outside the dead zone and its whole interval below 0, whatever `require_significance` says.
-    unlabelled: no advantage (this value or the one before is missing).
+    good, bad: the advantage counts (`counts`) and is positive or negative. neutral: it does not count. pit: as
+    above, at most one, in wrong traces only. spurious: in right traces, the advantage is outside the dead zone and
+    its whole interval is below 0, whatever `require_significance` says. unlabelled: there is no advantage, because
+    this value or the one before is missing.
     """
     labels = ["unlabelled" if a is None else _sign(a, section) for a in advantages]
     if verdict == INCORRECT:
@@ -72,8 +72,8 @@ def _sign(advantage: Difference, section: CreditSection) -> str:
 def weights(steps: Sequence[Step], verdict: str | None, v0: float | None, section: CreditSection) -> list[float]:
     """What each step of a trace weighs in training: its advantage, or 0.
 
-    0 in the dead zone, where unlabelled, after the pit of a wrong trace (`after_pit: drop`), and all
-    through traces that are undecided or whose problem's V_0 is unknown or outside `value_band`.
+    0 in the dead zone, for unlabeled steps, after the pit of a wrong trace (`after_pit: drop`), and in all of a
+    trace that is undecided or whose problem's V_0 is unknown or outside `value_band`.
     """
     if verdict not in (CORRECT, INCORRECT) or not in_band(v0, section):
         return [0.0] * len(steps)
@@ -88,7 +88,7 @@ def weights(steps: Sequence[Step], verdict: str | None, v0: float | None, sectio
 
 
 def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: CreditSection) -> list[Step]:
-    """The same measured steps under another dead zone: only their labels are new.
+    """The same measured steps with another dead zone: only their labels change.
 
     Args:
         steps: of many traces; those of one trace stand together, in order.
@@ -110,10 +110,11 @@ def relabel(steps: Sequence[Step], verdicts: Mapping[str, str | None], section: 
 def shuffled(
     steps: Sequence[Step], verdicts: Mapping[str, str | None], section: CreditSection, seed: int
 ) -> list[Step]:
-    """The control: what the measured steps weigh, dealt out among them at random.
+    """The control: the weights of the measured steps, redistributed among them at random.
 
-    Weights, not raw advantages: after the pit of a wrong trace they are 0, and were that cut made after the
-    shuffle, weights would still tell wrong traces from right ones. So nothing is called a pit any more.
+    This shuffles weights, not raw advantages: after the pit of a wrong trace weights are 0, and if that cut were
+    made after the shuffle, weights would still distinguish wrong traces from right ones. No step is called a pit
+    afterwards.
 
     Args:
         steps: of many traces, with their labels; those of one trace stand together, in order.
@@ -122,7 +123,7 @@ def shuffled(
     dealt: list[tuple[float, float, float]] = []
     for trace_id, group in itertools.groupby(steps, key=lambda s: s.trace_id):
         members = list(group)
-        # Values are measured inside the band only; V_0 itself is looked at again when the view is built.
+        # Values are measured inside the band only; V_0 itself is checked again when the view is built.
         kept = weights(members, verdicts.get(trace_id), section.value_band[0], section)
         for step, weight in zip(members, kept, strict=True):
             if not math.isnan(step.advantage):

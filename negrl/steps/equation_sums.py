@@ -1,4 +1,4 @@
-"""Sums read and worked out: from tokens to the interval that their value lies in, in exact fractions.
+"""Read sums and compute them: from tokens to the interval that contains the value, in exact fractions.
 
 Numbers, `+ - * /`, parentheses, \\frac, percent, mixed numbers, and words after a number (its unit). Depth and
 size are bounded: hostile text costs no more than its length.
@@ -15,10 +15,10 @@ from negrl.steps.equation_tokens import Token, word_set
 
 OPERATIONS = frozenset("+-*/")
 ORDERS = ("usual", "left to right", "under", "fractions")
-"""Ways to read a sum, see `Reader`."""
+"""Ways to read a sum; see `Reader`."""
 _MAX_DEPTH = 24
-_MAX_BITS = 600  # of a numerator or denominator on the way
-# After a number they change it, or what `=` means.
+_MAX_BITS = 600  # of any numerator or denominator along the way
+# After a number, these words change it, or what `=` means.
 _BAD_AFTER = word_set(
     "remainder r mod modulo remaining hundred thousand million billion trillion dozen dozens half quarter third thirds "
     "halves quarters fourths fifths tenths one-half one-fourth pair pairs k bn squared cubed pi and"
@@ -27,25 +27,25 @@ _REMAINDERS = word_set("remainder mod modulo")
 
 
 class Unclear(Exception):
-    """This is no sum of plain numbers, or not surely one."""
+    """This is not a sum of plain numbers, or not clearly one."""
 
 
 @dataclass(slots=True)
 class Value:
-    """What a sum comes to: between `low` and `high`, as its numbers may be rounded."""
+    """The value of a sum: between `low` and `high`, because its numbers may be rounded."""
 
     low: Fraction
     high: Fraction
     operations: int = 0
     percent: bool = False
     places: int | None = None
-    """Of a lone number: digits after the point."""
+    """Of a single number: digits after the point."""
 
 
 class Reader:
-    """Reads a sum from `tokens[at:end]`. `order`: "usual", "left to right", "under" (what comes after a
-    division belongs under it: a / b * c = a / (b * c)), or "fractions" (1/3 without spaces is one number:
-    25 / 1/3 = 75). `share`: 20% is 0.2, else 20."""
+    """Reads a sum from `tokens[at:end]`. `order` is "usual", "left to right", "under" (everything after a division is
+    in the denominator: a / b * c = a / (b * c)) or "fractions" (1/3 without spaces is one number: 25 / 1/3 = 75). With
+    `share`, 20% is 0.2, else 20."""
 
     def __init__(self, tokens: list[Token], at: int, end: int, order: str = "usual", share: bool = True):
         self.tokens, self.at, self.end, self.order, self.share = tokens, at, end, order, share

@@ -1,7 +1,7 @@
-r"""Text with sums in it, cut into tokens: numbers, operations, parentheses, words, and what ends a sum.
+r"""Cut text that contains sums into tokens: numbers, operations, parentheses, words, and what ends a sum.
 
-LaTeX and plain text, markdown and currency signs. A `variable` or `bad` token says: what touches this is
-no sum of plain numbers. The time is linear in the text's length.
+Reads LaTeX and plain text, markdown and currency signs. A `variable` or `bad` token means that what touches it is
+not a sum of plain numbers. The time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _UNIT_POWER = re.compile(r"\^\{?[23]\}?(?![0-9])")
 _OPERATOR = {"\u2212": "-", "\u2013": "-"}
 _WORD_OPERATOR = {"times": "*", "plus": "+", "minus": "-"}
 _ATTACHED = word_set("cm mm km kg mg ml lb lbs ft oz mph hr hrs min mins am pm")
-"""Units that may stand right after a number; in 2x and 3m the letter is a variable."""
+"""Units that may directly follow a number; in 2x and 3m the letter is a variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`kind`: number, percent, currency, word, + - * /, frac, ( and ) (of any shape), break (a sum ends
-    here), equal, approx, variable, bad. Characters [start, end) of the text; `tight`: no space before it.
-    A number lies between `low` and `high`, and has `places` digits after the point."""
+    """`kind`: number, percent, currency, word, + - * /, frac, ( and ) (of any shape), break (a sum ends here), equal,
+    approx, variable, bad. It covers the characters [start, end) of the text; `tight`: without a space before it. A
+    number lies between `low` and `high`, and has `places` digits after the point."""
 
     kind: str
     text: str
@@ -97,7 +97,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _is_share(out: list[Token]) -> bool:
-    """Does a percentage or a fraction stand at the end: 20% (of 50), 3/4 (of 80)?"""
+    """Is there a percentage or a fraction at the end: 20% (of 50), 3/4 (of 80)?"""
     kinds = [t.kind for t in out[-3:]]
     return bool(out) and (kinds[-1] == "percent" or kinds == ["number", "/", "number"] or out[-1].text == "}")
 
@@ -140,7 +140,7 @@ def _number(found: str, start: int, end: int, tight: bool) -> Token:
     if len(whole) + len(part) > _MAX_DIGITS or (len(whole) > 1 and whole[0] == "0"):  # 0900 is a time of day
         return Token("bad", found, start, end, tight)
     value = Fraction(int(whole + part), 10 ** len(part))
-    # 0.33 and 16.67 stand for rounded or cut numbers; 0.25 and 1.50 are taken at their word.
+    # 0.33 and 16.67 may be rounded or truncated; 0.25 and 1.50 are taken as exact.
     slack = Fraction(1, 10 ** len(part)) if len(part) >= 2 and part[-1] not in "05" else Fraction(0)
     return Token("number", found, start, end, tight, value - slack, value + slack, len(part))
 

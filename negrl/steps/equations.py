@@ -1,13 +1,12 @@
-r"""Written sums checked exactly: `3 * $4 = $12`, `20% of 50 = 10`, `\frac{12}{5} + 1 = 3.4`. No model.
+r"""Check written sums exactly, without a model: `3 * $4 = $12`, `20% of 50 = 10`, `\frac{12}{5} + 1 = 3.4`.
 
-Made for precision: an equation is called false only if it is sums of plain numbers on both sides and no
-usual reading of it comes out right (rounded or cut off as written, percent as a share or as a number,
-operations done from left to right). Everything else is left alone: variables, powers, remainders,
-conversions of units, times of day. The text is hostile: nothing is evaluated but bounded fractions, and
-the time is linear in its length.
+Made for precision: an equation is called false only if both sides are sums of plain numbers and no usual reading of
+it holds (rounded or truncated as written, percent as a share or as a number, operations from left to right).
+Everything else is left alone: variables, powers, remainders, conversions of units, times of day. The text may be
+hostile: nothing is evaluated but bounded fractions, and the time is linear in its length.
 
-How: `=` and `approximately` cut the text into sides. Of the side before an `=` the last sum is read, of
-the side after it the first; each must begin and end cleanly, and the left one must have an operation.
+How it works: `=` and `approximately` cut the text into sides. Before an `=` the last sum of the side is read, after
+it the first. Each must begin and end cleanly, and the left one must have an operation.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from itertools import pairwise, product
 from negrl.steps.equation_sums import OPERATIONS, ORDERS, Reader, Unclear, Value, singular
 from negrl.steps.equation_tokens import Token, tokenize, word_set
 
-_MAX_CHARACTERS = 100_000  # of a text: in longer ones nothing is looked for
+_MAX_CHARACTERS = 100_000  # of a text: longer ones are not searched
 _MAX_TOKENS = 120  # of a sum
 
 
-# These words before a sum could be part of it: half of 6 + 4, 5 more than 3 * 2, step 3 + 4.
+# Before a sum, these words could be part of it: half of 6 + 4, 5 more than 3 * 2, step 3 + 4.
 _BAD_BEFORE = word_set(
     "of half twice thrice double triple quadruple first second third quarter fourth fifth tenth hundredth plus minus "
     "times over per by than less more divided multiplied squared cubed root power mod modulo gcd lcm log ln exp sqrt "
@@ -32,7 +31,7 @@ _BAD_BEFORE = word_set(
     "option hundred thousand million billion dozen not if suppose assume assuming let would instead another extra "
     "additional"
 )
-# Between two numbers they join them: 20 to the 30 + 40.
+# Between two numbers, these words join them: 20 to the 30 + 40.
 _JOINING = word_set("to from with by into of plus minus than per")
 _DIMENSIONS = [
     word_set("second minute hour day week month year decade century quarter sec min hr night workday weekday weekend"),
@@ -46,7 +45,7 @@ _DIMENSIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """`text` is characters [start, end) of what was read; `holds` is exact arithmetic's word on it."""
+    """`text` is characters [start, end) of what was read; `holds` says whether it is true in exact arithmetic."""
 
     start: int
     end: int
@@ -84,7 +83,7 @@ def _judge(text: str) -> Iterator[Equation]:
 
 
 def _sum_start(tokens: list[Token], begin: int, end: int) -> int | None:
-    """Where the last sum of `tokens[begin:end]` starts; None when that is not clear."""
+    """Where the last sum of `tokens[begin:end]` starts; None if that is not clear."""
     depth, start = 0, None
     for i in range(end - 1, max(begin, end - _MAX_TOKENS) - 1, -1):
         kind = tokens[i].kind
@@ -133,7 +132,7 @@ def _compare(tokens: list[Token], start: int, at: int, end: int) -> tuple[bool, 
     """Does the sum `tokens[start:at]` equal the one that starts after `at`? And where that one ends.
 
     Raises:
-        Unclear: one of them is no plain sum, or the equation may mean something else than it says.
+        Unclear: one of them is not a plain sum, or the equation may mean something other than it says.
     """
     sides = []
     for order, share in product(ORDERS, (True, False)):
@@ -164,7 +163,7 @@ def _equal(left: Value, right: Value, approximately: bool) -> bool:
         if right.places:
             slack = Fraction(1, 10**right.places)
         elif right.operations == 0 and not (low == high and low.denominator == 1):
-            slack = Fraction(1)  # rounded or cut to a whole number
+            slack = Fraction(1)  # rounded or truncated to a whole number
         if right.places and right.places > 8:
             slack = max(slack, abs(right.high) / 10**9)  # 0.1 + 0.2 = 0.30000000000000004
         if approximately:
@@ -177,7 +176,7 @@ def _equal(left: Value, right: Value, approximately: bool) -> bool:
 
 
 def _is_share(tokens: list[Token], right: Value) -> bool:
-    """3/4 = 90: not a sum but what a share comes to."""
+    """3/4 = 90: not a sum, but a share and its amount."""
     numbers = [t.high for t in tokens if t.kind == "number"]
     lone = [t.kind for t in tokens if t.kind in OPERATIONS or t.kind == "frac"] in (["/"], ["frac"])
     return lone and len(numbers) == 2 and numbers[0] < numbers[1] and right.low >= 1

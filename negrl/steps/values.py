@@ -29,7 +29,7 @@ VERIFIER_FAILED = ("timeout", "memory", "crashed", "unparsable", "gold_unparsabl
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A chance in [0, 1] with its interval, out of `successes` of `n` (0 of 0 when it is exact)."""
+    """A probability in [0, 1] with its interval, from `successes` out of `n` (0 of 0 if it is exact)."""
 
     value: float
     low: float
@@ -40,7 +40,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A difference of two chances, in [-1, 1], with its interval."""
+    """A difference of two probabilities, in [-1, 1], with its interval."""
 
     value: float
     low: float
@@ -49,23 +49,23 @@ class Difference:
 
 @functools.lru_cache(maxsize=65536)
 def estimate(successes: int, n: int, confidence: float, best_of: int = 1) -> Estimate | None:
-    """The value from counts: the chance that the best of `best_of` rollouts is right. None where there
-    are fewer counts than that, or none."""
+    """The value from counts: the chance that the best of `best_of` rollouts is right. None if there are fewer counts
+    than that, or none."""
     if n < max(best_of, 1):
         return None
     low, high = wilson(successes, n, confidence)
     if best_of == 1:
         return Estimate(successes / n, low, high, n, successes)
     value = best_of_counts(successes, n, best_of)
-    # The unbiased estimate may lie outside the bounds of the chance itself (1 success of 5, best of 5: 1.0).
+    # The unbiased estimate may lie outside the interval of the probability (1 success of 5, best of 5: 1.0).
     low, high = min(at_least_one(low, best_of), value), max(at_least_one(high, best_of), value)
     return Estimate(value, low, high, n, successes)
 
 
 def best_of_counts(successes: int, n: int, best_of: int) -> float:
-    """1 - C(n - successes, K) / C(n, K): the share of the K-subsets of n rollouts that hold a right one. Its
-    mean over draws is 1 - (1 - p)^K exactly (Chen et al. 2021, arXiv:2107.03374, eq. 1, for pass@k); putting
-    successes / n in for p says too little, by up to 0.10 for K = 5 of n = 8.
+    """1 - C(n - successes, K) / C(n, K): the share of the K-subsets of n rollouts that contain a right one. Its mean
+    over draws is exactly 1 - (1 - p)^K (Chen et al. 2021, arXiv:2107.03374, eq. 1, for pass@k). Using successes / n
+    for p would underestimate it, by up to 0.10 for K = 5 and n = 8.
 
     Raises:
         ValueError: not 1 <= K <= n, or not 0 <= successes <= n.
@@ -76,13 +76,13 @@ def best_of_counts(successes: int, n: int, best_of: int) -> float:
 
 
 def at_least_one(p: float, tries: int) -> float:
-    """The chance that one of `tries` independent rollouts is right, when each is with chance `p`."""
+    """The chance that at least one of `tries` independent rollouts is right, if each is right with chance `p`."""
     return 1 - (1 - p) ** tries
 
 
 def with_best_of(plain: Estimate, confidence: float, best_of: int) -> Estimate | None:
-    """A plain value as a best-of-K value: from its counts (None where they are fewer than K), else by its
-    own formula (a known chance stays known)."""
+    """A plain value as a best-of-K value: from its counts (None if there are fewer than K), else from its formula (a
+    known probability stays known)."""
     if best_of == 1:
         return plain
     if plain.n:
@@ -92,7 +92,7 @@ def with_best_of(plain: Estimate, confidence: float, best_of: int) -> Estimate |
 
 
 def exact(value: float) -> Estimate:
-    """A value that is known: the verdict of a finished trace, or an oracle's. Zero-width interval."""
+    """A value that is known, from the verdict of a finished trace or from an oracle. Its interval has no width."""
     return Estimate(value, value, value)
 
 
@@ -103,7 +103,7 @@ def verdict_value(verdict: str) -> Estimate:
 
 @functools.lru_cache(maxsize=65536)
 def difference(after: Estimate, before: Estimate) -> Difference:
-    """`after - before` with Newcombe's interval, from the two estimates' own intervals."""
+    """`after - before` with Newcombe's interval, computed from the intervals of the two estimates."""
     d = after.value - before.value
     low = d - math.hypot(after.value - after.low, before.high - before.value)
     high = d + math.hypot(after.high - after.value, before.value - before.low)
@@ -111,9 +111,9 @@ def difference(after: Estimate, before: Estimate) -> Difference:
 
 
 def prompt_values(traces: Iterable[Trace], confidence: float) -> dict[str, Estimate]:
-    """V_0 of each problem: its own sampled traces count, as rollouts do. One that is cut off or gives no
-    answer is not successful; one that the verifier failed to judge is not counted. Problems without
-    a counted trace are missing."""
+    """V_0 of each problem, from its own sampled traces, which count like rollouts. A trace that is cut off or gives no
+    answer is not successful; one that the verifier failed to judge is not counted. Problems without a counted trace
+    are missing."""
     decided: Counter[str] = Counter()
     right: Counter[str] = Counter()
     for trace in traces:

@@ -1,7 +1,7 @@
 """Which rows make a global batch, and how a process reads its share of them.
 
 The plan depends on the seed, the epoch and the global batch size only, never on how many processes
-share the work: 2 processes x 32 rows train on the same batches as 1 x 64 or 1 x 32 x 2 accumulated.
+share the work: 2 processes x 32 rows train on the same batches as 1 x 64, or 1 x 32 with 2 accumulated.
 (accelerate's own sharding repeats rows to fill an epoch's last batch, differently for each layout.)
 """
 
@@ -20,7 +20,7 @@ from negrl.trainers.rows import flat_column
 
 Order = Literal["random", "sequential", "group_by_length"]
 GROUP = 50
-"""`group_by_length` sorts so many global batches at a time."""
+"""`group_by_length` sorts this many global batches at a time."""
 
 
 class GlobalBatches:
@@ -30,8 +30,8 @@ class GlobalBatches:
     batch may be smaller; a share that would be empty then holds one *filler*, written `~index`: a row
     that is run but has no weight, because every process must take part in every step.
 
-    With `groups` (a number per row) an epoch's random order shuffles the groups and leaves each together,
-    in its order: rows of one problem then stand side by side, where they can share their prefixes.
+    With `groups` (a number per row) an epoch's random order shuffles the groups and keeps each of them together,
+    in its own order: rows of one problem are then neighbors, which can share their prefixes.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class GlobalBatches:
             rows = np.concatenate([g[np.argsort(-self.lengths[g], kind="stable")] for g in groups])
         batches = [rows[i * self.size : (i + 1) * self.size].tolist() for i in range(self.steps_per_epoch)]
         if self.order == "group_by_length" and len(batches) > 1:
-            # The last batch may be short and keeps its place.
+            # The last batch may be short and stays last.
             batches = [batches[i] for i in rng.permutation(len(batches) - 1)] + batches[-1:]
         return batches
 
@@ -100,7 +100,7 @@ class GlobalBatches:
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Row access to Arrow columns as numpy views: no Python list is made of any token. `rows[~i]` is
+    """Row access to Arrow columns as numpy views: tokens are never copied into Python lists. `rows[~i]` is
     row i marked as a filler."""
 
     def __init__(self, dataset: datasets.Dataset, columns: Sequence[str]):

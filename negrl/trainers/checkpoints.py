@@ -1,4 +1,4 @@
-"""When to save while training, and what is whole enough to resume from."""
+"""When to save during training, and which checkpoints are complete enough to resume from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 SECONDS_BETWEEN = 60.0
-"""A killed run loses at most about this much training (when the recipe sets no save_steps)."""
+"""A killed run loses at most about this many seconds of training (when the recipe sets no save_steps)."""
 STEPS_BETWEEN_VOTES = 20
-"""With several processes, rank 0's clock decides, every so many steps."""
+"""With several processes rank 0's clock decides, once in this many steps."""
 
 
 class TimedCheckpoints(TrainerCallback):
@@ -44,7 +44,7 @@ class TimedCheckpoints(TrainerCallback):
 
 
 class Finite(TrainerCallback):
-    """Stops on a gradient norm that is no number (the trainer itself looks at every loss)."""
+    """Stops on a gradient norm that is not finite (the trainer itself checks every loss)."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         norm = (logs or {}).get("grad_norm")
@@ -83,20 +83,20 @@ def load_shard(folder: Path, step: int, rank: int) -> dict[str, Any]:
 
 
 def drop_shards(folder: Path, keep: Callable[[int], bool], rank: int) -> None:
-    """Delete this process's tensors (rank 0: and the JSON) of the steps that `keep` does not want."""
+    """Delete this process's tensors (on rank 0 also the JSON) of the steps for which `keep` is false."""
     for path in [*folder.glob(f"*-{rank}.safetensors"), *(folder.glob("*.json") if rank == 0 else ())]:
         if not keep(int(path.stem.split("-")[0])):
             path.unlink()
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`, None where there is none."""
+    """The newest complete checkpoint in `folder`, None if there is none."""
     found = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
     return next((path for path in found if is_whole(path)), None)
 
 
 def remove_broken(folder: Path) -> None:
-    """Delete the checkpoints that a killed run left half written."""
+    """Delete the incomplete checkpoints of a killed run."""
     for path in folder.glob("checkpoint-*"):
         if not is_whole(path):
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""The one place that leans on TRL 1.16's and transformers' internals.
+"""The one place that depends on the internals of TRL 1.16 and transformers.
 
 `TokenRows` is mixed into TRL's trainers: they then read our token rows through our own plan of
 batches, and stay off the network. `score` is the fused forward pass that they all share, row by row or,

@@ -16,7 +16,7 @@ import torch
 
 from negrl.errors import InputError, nearest
 from negrl.methods import Method, Options
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.trainers.lora import check_settings
 
 REFUSED = {
@@ -32,7 +32,7 @@ REFUSED = {
     "group_by_length": "it is called train_sampling_strategy: group_by_length now",
 }
 SFT_LOSS = ("loss_type", "label_smoothing_factor", "router_aux_loss_coef")
-"""Fields of SFTConfig that only SFT's own loss reads: accepting them elsewhere would be a lie."""
+"""Fields of SFTConfig that only SFT's own loss reads: elsewhere they would have no effect."""
 RECIPE_SAMPLES = {
     "max_completion_length": "sample.max_tokens",
     "temperature": "sample.temperature",
@@ -50,7 +50,7 @@ LOSS_TYPES = {
     "kto": ("kto", "apo_zero_unpaired"),
     "grpo": ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"),
 }
-"""TRL looks at them in the first step only."""
+"""TRL itself only checks them in the first training step."""
 
 
 def configure(
@@ -60,11 +60,11 @@ def configure(
 
     Weights are held in float32 whatever `policy.dtype` says (AdamW steps of 1e-6 vanish in bfloat16
     weights); bfloat16 and float16 run the forward pass under autocast. Gradient checkpointing is on, as
-    TRL has it, but off on a CPU, where memory is rarely what is short. Nothing is written or downloaded,
+    in TRL, except on a CPU, where memory is rarely scarce. Nothing is written or downloaded,
     so all arms can be checked before the first one is trained.
 
     Raises:
-        InputError: a field has a wrong type or value, or means something that is not done here.
+        InputError: a field has a wrong type or value, or asks for something that is not supported.
     """
     import trl
 
@@ -79,7 +79,7 @@ def configure(
     _refuse(method, given)
     check_settings(policy, given)
     _check_loss_type(method.config, given.get("loss_type"))
-    length = given.get("max_length")  # as written: it is read from the recipe, not from the config
+    length = given.get("max_length")  # as the recipe has it: the config would change it
     if length is not None and (type(length) is not int or length < 1):
         raise InputError(f"train.max_length: expected a whole number from 1, or null, got {length!r}")
     values = {name: _scalar(config_class, name, value) for name, value in given.items()}
@@ -93,14 +93,14 @@ def configure(
         "report_to": "none",
         "disable_tqdm": True,
         "logging_steps": 10,
-        "logging_nan_inf_filter": False,  # would replace a bad loss by the average of the good ones
+        "logging_nan_inf_filter": False,  # would replace a NaN loss by the average of the others
         "save_strategy": "steps" if "save_steps" in values else "no",  # TimedCheckpoints saves
         "save_total_limit": 1,
         "use_cpu": not cuda,
         "bf16": policy.dtype == "bfloat16",
         "fp16": policy.dtype == "float16",
         "dataloader_num_workers": 0,
-        "ddp_find_unused_parameters": False,  # every parameter has a part in every loss here
+        "ddp_find_unused_parameters": False,  # every parameter takes part in every loss here
         **({} if cuda else {"gradient_checkpointing": False}),
     }
     if not cuda:  # several processes would have the device "cpu:0", to which torch loads no optimizer
@@ -121,7 +121,7 @@ def _refuse(method: Method, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value and name in REFUSED:
             raise InputError(f"train.{name}: not done here: {REFUSED[name]}")
-        if method.config == "sft" and not method.trainer.endswith("TokenSftTrainer") and name in SFT_LOSS:
+        if method.own_loss and name in SFT_LOSS:
             raise InputError(f"train.{name}: the {method.name} loss does not read it; leave it out")
         if method.online and name in RECIPE_SAMPLES:
             raise InputError(f"train.{name}: {method.name} samples as the recipe says; set {RECIPE_SAMPLES[name]}")
@@ -172,7 +172,7 @@ def _check_loss_type(config: str, value: Any) -> None:
 
 
 def _check_values(values: dict[str, Any]) -> None:
-    """What TRL and transformers take and then fail on, or silently do nothing with."""
+    """Refuse values that TRL and transformers accept and then fail on, or silently ignore."""
 
     def wrong(name: str, expected: str) -> InputError:
         return InputError(f"train.{name}: expected {expected}, got {values[name]!r}")
@@ -218,7 +218,7 @@ def _check_report_to(names: list[str]) -> None:
 
 
 def _check_schedule(config: Any) -> None:
-    """Build the learning rate's schedule once: its arguments are not looked at before training."""
+    """Build the learning rate's schedule once: transformers only checks its arguments when training starts."""
     from transformers import get_scheduler
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
@@ -236,7 +236,7 @@ def _check_schedule(config: Any) -> None:
 
 
 def _guilty_field(config_class: Any, folder: Path, values: dict[str, Any], use_cpu: bool) -> str:
-    """Which of the recipe's fields the config refuses on its own: ".name", or nothing."""
+    """Which of the recipe's fields the config refuses on its own: ".name", or "" if none."""
     for name, value in values.items():
         try:
             config_class(**{"output_dir": str(folder), "use_cpu": use_cpu, "bf16": False, name: value})

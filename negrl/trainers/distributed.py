@@ -1,9 +1,9 @@
 """What really trains: how many processes, in what precision, sharded by what.
 
-The launchers fall back without a word: `accelerate launch --cpu --num_processes 2` starts one process (half
-the batch), an FSDP config on a CPU trains as plain DDP. So what was asked for is read from what they leave in
-the environment, compared with what there is, and a difference stops the run with one line: first by
-`check_processes`, before anything is loaded, then by `check_trainer`, of the trainer as it was built.
+Launchers fall back silently: `accelerate launch --cpu --num_processes 2` starts one process (half the batch), and
+an FSDP config on a CPU trains with plain DDP. So what was asked for is read from the environment that they leave
+and compared with what there is; a difference stops the run with one line. `check_processes` does so before
+anything is loaded, `check_trainer` with the trainer as it was built.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def barrier() -> None:
 
 @functools.cache
 def _leave_at_exit() -> None:
-    """A gloo thread still frees its last finished work when the main thread has gone on. If the
+    """A gloo thread may still be freeing its last work after the main thread has moved on. If the
     interpreter ends meanwhile, that thread can't take the GIL, the process dies of SIGABRT, and torchrun
-    fails the whole job after it has succeeded. So the process leaves the group and lets the threads end."""
+    reports a failure of a job that succeeded. So the process leaves the group and gives the threads time to end."""
     import torch.distributed
 
     def leave() -> None:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        time.sleep(0.5)  # releases the GIL; joining the threads is not offered
+        time.sleep(0.5)  # releases the GIL; the threads can't be joined
 
     atexit.register(leave)
 
@@ -67,8 +67,8 @@ def check_processes(expected: int | None = None, dtype: str | None = None) -> st
         dtype: the recipe's policy.dtype, to compare with the launcher's mixed_precision.
 
     Raises:
-        InputError: what the launcher was asked for is not what there is (processes, GPUs, FSDP, DeepSpeed,
-            mixed precision), or is not done here.
+        InputError: the launcher was asked for something else than there is (processes, GPUs, FSDP, DeepSpeed,
+            mixed precision), or for something that is not supported.
     """
     found = world_size()
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
@@ -97,7 +97,7 @@ def check_processes(expected: int | None = None, dtype: str | None = None) -> st
             f"the launcher says {found} processes, but {state.num_processes} found each other "
             f"({state.distributed_type}): check the accelerate config's distributed_type"
         )
-    # Of DeepSpeed the first state knows; FSDP is decided on by the accelerator. The trainer makes its own.
+    # The first state knows about DeepSpeed; FSDP is decided by an Accelerator. The trainer makes its own.
     kind = (Accelerator(cpu=cpu) if sharding() == "FSDP" else state).distributed_type
     _check_sharding(str(kind.value))
     noun = "process" if found == 1 else "processes"
@@ -110,15 +110,15 @@ def check_processes(expected: int | None = None, dtype: str | None = None) -> st
 
 
 def check_trainer(trainer: Any, dtype: str) -> None:
-    """Has the trainer got what the launcher and the recipe ask for? On every backend, launched in any way.
+    """Check that the trainer has what the launcher and the recipe ask for, on any backend, however it was launched.
 
     Args:
         trainer: a transformers Trainer, before `train`.
         dtype: the recipe's policy.dtype.
 
     Raises:
-        InputError: another number of processes, another sharding or precision, or ZeRO-3 that can't save (its
-            weights, or an adapter).
+        InputError: it has another number of processes, another sharding or precision, or ZeRO-3 that can't save
+            its weights or an adapter.
     """
     _check_request(dtype)
     accelerator = trainer.accelerator
@@ -146,11 +146,11 @@ def check_trainer(trainer: Any, dtype: str) -> None:
 
 @contextmanager
 def uneven_gather(accelerator: Any, rows: int) -> Iterator[None]:
-    """Within, `accelerator.gather` takes (rows,) tensors of another length on every process, as the shares of an
-    epoch's last batch have; it takes equal ones only, and gloo kills the process over others.
+    """Within this context `accelerator.gather` accepts (rows,) tensors whose lengths differ between processes, as the
+    shares of an epoch's last batch do. Otherwise they must be equal, or gloo kills the process.
 
     Args:
-        rows: the length here. Called by all processes at once.
+        rows: the length in this process. All processes must enter at once.
     """
     import torch
 
@@ -177,7 +177,7 @@ def sharding() -> str | None:
 
 
 def need_weights(what: str) -> None:
-    """To be called where every process runs the model before it is sharded.
+    """Call it where every process runs the model before it is sharded.
 
     Raises:
         InputError: the accelerate config leaves the weights on the first process until then
@@ -191,7 +191,7 @@ def need_weights(what: str) -> None:
 
 
 def _check_request(dtype: str | None) -> None:
-    """What the launcher asks for must be done here, and must not contradict the recipe's `dtype`."""
+    """What the launcher asks for must be supported, and must not contradict the recipe's `dtype`."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     if asked != "no" and dtype is not None and asked != PRECISION[dtype]:
         raise InputError(
@@ -217,7 +217,7 @@ def _check_request(dtype: str | None) -> None:
 
 
 def _check_sharding(got: str) -> None:
-    """`got`: the value of the DistributedType that there is."""
+    """`got`: the value of the actual DistributedType."""
     asked = sharding()
     if asked is not None and got != asked:
         raise InputError(

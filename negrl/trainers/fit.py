@@ -1,10 +1,12 @@
 """Train one method on one view: rows in, a model folder out.
 
-out/model/           the trained model and its tokenizer, there only when it is complete
+out/model/           the trained model and its tokenizer; there only once it is complete
 out/adapter/         with policy.lora: the adapter alone, as peft reads it
 out/log.jsonl        one line per log: step, loss, the method's metrics
 out/fit.json         what was trained, so that the same call returns at once
-out/checkpoints/     while training; a killed run goes on from the last whole one
+out/checkpoints/     during training; a killed run resumes from the last complete one
+
+Importing this module loads no torch: whatever does is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -17,32 +19,66 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from negrl.errors import GuardTripped, InputError
-from negrl.methods import Method
+from negrl.files import write_atomic
+from negrl.methods import Method, Options
 from negrl.methods.guards import GuardOptions
-from negrl.recipe import PolicySection, Recipe
+from negrl.policy import PolicySection
+from negrl.quiet import quiet
 from negrl.records import to_arrow
-from negrl.store import fingerprint, write_atomic
+from negrl.store import fingerprint
+from negrl.trainers import rows as tables
 from negrl.trainers.distributed import barrier, check_trainer, is_main, need_weights, sharding
+from negrl.trainers.guards.probes import hold_out
 from negrl.trainers.loading import load_network
+from negrl.trainers.online import Online
 from negrl.trainers.saving import save_model
 
+OnStep = Callable[[int, int, dict[str, Any]], None]
+ROWS = "rows.arrow"
 LARGE = 20_000_000
-"""Parameters; the garbage of smaller models may lie until Python collects it (forcing it costs 0.2 s)."""
+"""Parameters. Smaller models may wait until Python collects its garbage (forcing that costs 0.2 s)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is trained, and how.
+
+    `fields`: the recipe's train section: the method's options and TRL config fields.
+    `policy`: how to load and hold the weights.
+    `model`: folder or hub id of the policy to start from.
+    `seed`: of the order of the rows, of dropout, of adapters' weights.
+    """
+
+    method: Method
+    fields: dict[str, Any]
+    policy: PolicySection
+    model: str
+    seed: int = 0
+
+    def key(self, table: str, online: Online | None) -> str:
+        """Fingerprint of everything that the trained weights depend on.
+
+        Args:
+            table: hash of the rows.
+        """
+        policy = self.policy
+        source = [self.model, policy.revision, policy.dtype, policy.trust_remote_code, *policy.adapters().items()]
+        fields = self.method.keyed(self.fields)
+        return fingerprint(self.method.name, fields, self.seed, source, table, *(online.key if online else []))
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """`steps`: optimizer steps. `trained_tokens`: prompt and response tokens run in them, padding not
-    counted. `seconds`: of this call, a resumed run counts from where it went on. `guard`: what the guards
-    say (`Guard.facts`), None where there were none. `drawn`: tokens of samples and rollouts that a method drew
-    while it trained, None for the others."""
+    """`steps`: optimizer steps. `trained_tokens`: prompt and response tokens run in them, without padding.
+    `seconds`: of this call; a resumed run counts from where it resumed. `guard`: what the guards say
+    (`Guard.facts`), None where there were none. `drawn`: tokens of the `samples` and `rollouts` that a method
+    generated while it trained, None for other methods."""
 
     model_path: Path
     log_history: list[dict[str, Any]]
@@ -54,63 +90,56 @@ class FitResult:
 
 
 def fit(
-    method: Method,
-    fields: dict[str, Any],
+    training: Training,
     rows: pa.Table | Sequence[Any],
     row_type: type,
-    model: str,
     out: Path,
-    policy: PolicySection,
-    seed: int,
-    on_step: Callable[[int, int, dict[str, Any]], None] | None = None,
-    recipe: Recipe | None = None,
+    on_step: OnStep | None = None,
+    online: Online | None = None,
 ) -> FitResult:
-    """Train `model` with `method` on `rows`; see the module's text for what is left in `out`.
+    """Train on `rows`; the text of this module says what is left in `out`.
 
     Under torchrun every process calls it with the same arguments; rank 0 writes. The result depends on
     the global batch (per_device_train_batch_size * gradient_accumulation_steps * processes), not on how
-    it is divided. Called again after a kill it resumes, from the start when the global batch is another;
+    it is divided. Called again after a kill it resumes, or starts over if the global batch is another one;
     called again when done it returns at once, whatever the number of processes.
 
     Args:
-        fields: the recipe's train section: the method's options and TRL config fields.
-        rows: of `row_type` (the view's), as a table of its Arrow schema or one by one, in any order; the seed
-            shuffles.
-        model: folder or hub id of the start policy; `policy` says in what dtype to run it.
+        rows: of `row_type` (the view's), as a table with its Arrow schema or one by one, in any order; the seed
+            shuffles them.
         on_step: called on rank 0 after every optimizer step with step, total and the latest metrics.
-        recipe: the whole of it, for methods that sample and label while they train.
+        online: for a method that needs "sampling": how to sample, judge and label.
 
     Raises:
-        InputError: wrong fields, rows that can't be trained as they are, or not one step to take.
-        GuardTripped: a guard stopped the training (`train.guards`, on_trip: stop). `out` is whole, with the
-            best weights, and the same call says so again at once.
+        InputError: wrong fields, rows that can't be trained on as they are, no `online` for a method that needs it,
+            or not one step to take.
+        GuardTripped: a guard stopped the training (`train.guards`, on_trip: stop). `out` is complete, with the
+            best weights, and the same call raises it again at once.
         RuntimeError: the loss or the gradient is no longer finite.
     """
-    from negrl.quiet import quiet
-    from negrl.trainers import lora
-    from negrl.trainers import rows as tables
     from negrl.trainers.checkpoints import last_checkpoint, remove_broken
     from negrl.trainers.config import configure
     from negrl.trainers.guards.callback import guard_for
-    from negrl.trainers.guards.probes import hold_out
 
     start = time.perf_counter()
     out = Path(out)
     checkpoints = out / "checkpoints"
+    method, fields, policy = training.method, training.fields, training.policy
     with quiet():
-        options, config = configure(method, fields, policy, seed, checkpoints)
+        options, config = configure(method, fields, policy, training.seed, checkpoints)
         view = rows if isinstance(rows, pa.Table) else to_arrow(row_type, rows)
         if not len(view):
             raise InputError(f"train: no rows to train {method.name} on (the {method.view} view is empty)")
+        if method.online and online is None:
+            raise InputError(f"train: {method.name} samples and labels while it trains: `fit` needs `online`")
         view, held = hold_out(view, row_type, options.guards)
         table = tables.training_columns(view, row_type)
-        source = [str(model), policy.revision, policy.dtype, policy.trust_remote_code, *policy.adapters().items()]
-        key = fingerprint(method.name, fields, seed, source, tables.table_hash(table), *_online(method, recipe))
+        key = training.key(tables.table_hash(table), online)
         if len(held):
             key = fingerprint(key, tables.table_hash(tables.training_columns(held, row_type)))
         if (done := _finished(out, key)) is not None:
             return _unless_stopped(done, options.guards)
-        network, tokenizer = load_network(str(model), policy, fields, method.network)
+        network, tokenizer = load_network(training.model, policy, fields, method.network)
         text_config = network.config.get_text_config()
         for part in (view, held) if len(held) else (view,):
             tables.check_rows(
@@ -121,18 +150,16 @@ def fit(
                 max_length=fields.get("max_length"),
             )
         if is_main():
-            (out / "fit.json").unlink(missing_ok=True)  # says nothing about the model that comes
-            # Fewer or more processes than before the kill: another global batch, so another training. And what
-            # one sharding has saved, another can't read.
+            (out / "fit.json").unlink(missing_ok=True)  # says nothing about the model to come
+            # With another number of processes than before the kill the global batch is another one, and so is the
+            # training. And a checkpoint of one kind of sharding can't be read under another.
             batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
             _prepare_folder(checkpoints, fingerprint(key, batch, sharding() or ""))
             remove_broken(checkpoints)
-            if not (checkpoints / "rows.arrow").exists():
-                tables.write_table(table, checkpoints / "rows.arrow")
+            if not (checkpoints / ROWS).exists():
+                tables.write_table(table, checkpoints / ROWS)
         barrier()
-        trainer = _trainer(
-            method, options, config, network, tokenizer, checkpoints, on_step, str(model), policy, fields, recipe
-        )
+        trainer = _trainer(training, options, config, network, tokenizer, on_step, online)
         plan = trainer.batches()
         if plan.steps_per_epoch == 0:
             raise InputError(
@@ -145,15 +172,11 @@ def fit(
         if steps == 0:
             raise InputError("train: not one step was taken; check train.num_train_epochs and train.max_steps")
         history = trainer.state.log_history
-        drawn = trainer.drawn if method.online else None  # summed over the processes: all of them ask
+        drawn = trainer.drawn if method.online else None  # summed over the processes, so all of them must ask
         tokens = plan.tokens(steps)
         if guard is not None and guard.keeps_best():
             guard.use_best()
-        if policy.lora is None:
-            save_model(trainer, out, policy)
-        else:
-            whole = partial(load_network, str(model), policy.without_adapters(), fields, method.network)
-            lora.save(trainer, out, policy, lambda: whole()[0])
+        _save(trainer, training, out)
     seconds = time.perf_counter() - start
     facts = guard.facts() if guard is not None else None
     if is_main():
@@ -163,7 +186,7 @@ def fit(
         write_atomic(out / "fit.json", json.dumps(summary).encode())
         shutil.rmtree(checkpoints)
     barrier()
-    # The fused head ties the model to itself in a cycle: a large one can't wait for its collection.
+    # The fused head makes the model refer to itself: a large one can't wait for the garbage collector.
     large = network.num_parameters() > LARGE
     del trainer, network, guard
     if large:
@@ -202,47 +225,36 @@ def _prepare_folder(checkpoints: Path, key: str) -> None:
     write_atomic(mark, key.encode())
 
 
-def _online(method: Method, recipe: Recipe | None) -> list[Any]:
-    """What of the recipe such a method's training depends on, beyond its fields."""
-    if not method.online:
-        return []
-    if recipe is None:
-        raise InputError(f"train: {method.name} samples and labels while it trains: it needs the whole recipe")
-    return [section.model_dump() for section in (recipe.sample, recipe.verify, recipe.label)]
-
-
 def _trainer(
-    method: Method,
-    options: Any,
+    training: Training,
+    options: Options,
     config: Any,
     network: Any,
     tokenizer: Any,
-    checkpoints: Path,
-    on_step: Callable[[int, int, dict[str, Any]], None] | None,
-    model: str,
-    policy: PolicySection,
-    fields: dict[str, Any],
-    recipe: Recipe | None,
+    on_step: OnStep | None,
+    online: Online | None,
 ) -> Any:
+    """The method's trainer, ready to train; its rows are in the folder that `config` writes to."""
     import datasets
     from transformers import PrinterCallback
 
     from negrl.trainers import lora
     from negrl.trainers.checkpoints import Finite, Steps, TimedCheckpoints
 
+    method, policy = training.method, training.policy
     callbacks: list[Any] = [Finite()]
-    if config.save_strategy == "no" and "save_strategy" not in fields:
+    if config.save_strategy == "no" and "save_strategy" not in training.fields:
         callbacks.append(TimedCheckpoints())
     if on_step is not None and is_main():
         callbacks.append(Steps(on_step))
     module, name = method.trainer.split(":")
-    extra: dict[str, Any] = {"recipe": recipe} if method.online else {}
+    extra: dict[str, Any] = {"online": online} if method.online else {}
     if policy.lora is not None:
         network, adapters = lora.attach(network, policy, config.seed, method.makes_policy)
         extra |= adapters
     elif method.config in ("dpo", "kto") and (sharding() == "FSDP" or not config.precompute_ref_log_probs):
-        # With FSDP TRL scores it with a second model, and would load that without policy.revision.
-        extra["ref_model"] = load_network(model, policy, fields)[0]
+        # With FSDP TRL scores the reference with a second model, which it would load without policy.revision.
+        extra["ref_model"] = load_network(training.model, policy, training.fields)[0]
     if method.online and sharding() == "FSDP":  # its processes run the model unequally often, and would wait forever
         raise InputError(f"accelerate config: {method.name} writes text while it trains, not with FSDP: use ddp.yaml")
     if method.config in ("dpo", "kto"):
@@ -250,7 +262,7 @@ def _trainer(
     trainer = getattr(importlib.import_module(module), name)(
         model=network,
         args=config,
-        train_dataset=datasets.Dataset.from_file(str(checkpoints / "rows.arrow")),
+        train_dataset=datasets.Dataset.from_file(str(Path(config.output_dir) / ROWS)),
         processing_class=tokenizer,
         callbacks=callbacks,
         options=options,
@@ -260,9 +272,23 @@ def _trainer(
         need_weights("rows without logprobs, or kl_to: start, are scored")
     check_trainer(trainer, policy.dtype)
     if "ref_model" in extra and config.precompute_ref_log_probs:
-        trainer.ref_model = None  # has done its work
+        trainer.ref_model = None  # no longer needed
     if policy.lora is not None:
         lora.hold_in_float32(trainer.model)
     if not os.environ.get("NEGRL_DEBUG"):
         trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _save(trainer: Any, training: Training, out: Path) -> None:
+    """`out/model`, and with LoRA `out/adapter`. To be called by all processes."""
+    if training.policy.lora is None:
+        save_model(trainer, out, training.policy)
+        return
+    from negrl.trainers import lora
+
+    def whole() -> Any:
+        policy = training.policy.without_adapters()
+        return load_network(training.model, policy, training.fields, training.method.network)[0]
+
+    lora.save(trainer, out, training.policy, whole)

@@ -1,8 +1,7 @@
-"""log p of given tokens through an LM head on a CPU: logits exist one tile at a time, of a size that stays
-in the cache.
+"""log p of given tokens through an LM head on a CPU: logits exist only one tile at a time, small enough for the
+cache.
 
-TRL's fused head has no kernel there: it takes twice this time and tiles of 512 MB. On a GPU it is the
-one to use.
+TRL's fused head has no kernel for CPUs: it takes twice as long there, with tiles of 512 MB. On a GPU use TRL's.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from torch import Tensor, nn
 
 OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 AT_LEAST = 64
-"""Tokens per tile: with fewer the projection spends its time on reading the weights."""
+"""The fewest tokens per tile: with fewer the projection spends its time reading the weights."""
 _CHANGED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-"""Config fields of models that do something to their logits."""
+"""Config fields of models that transform their logits."""
 
 
 def plain_head(model: Any) -> nn.Linear | None:
-    """The model's LM head where its logits are a projection of the hidden states and nothing more, and its
-    whole weight is here (not a shard), on a CPU; else None."""
+    """The LM head of the model if its logits are just a projection of the hidden states and its whole weight (not a
+    shard) is on this CPU; else None."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     if type(head) is not nn.Linear or head.bias is not None or type(head.weight) not in (nn.Parameter, Tensor):
         return None
@@ -31,13 +30,14 @@ def plain_head(model: Any) -> nn.Linear | None:
 
 
 def tiled_scores(hidden: Tensor, weight: Tensor, targets: Tensor, tile: int) -> dict[str, Tensor]:
-    """Scores of `targets` under softmax(hidden @ weight.T), each (P,), by the names of OUTPUTS.
+    """Scores of `targets` under softmax(hidden @ weight.T), each (P,), under the names in OUTPUTS.
 
-    Only `log_probs` carries a gradient. Under autocast the projection runs in its dtype, all else in float32.
+    Only `log_probs` carries a gradient. Under autocast, the projection runs in autocast's dtype and all else in
+    float32.
 
     Args:
         hidden: (P, H) float. weight: (V, H) float. targets: (P,) int64.
-        tile: numbers in a tile of logits; never fewer than AT_LEAST tokens, whatever the vocabulary.
+        tile: number of logits in a tile; a tile never has fewer than AT_LEAST tokens, whatever the vocabulary.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -46,7 +46,7 @@ def tiled_scores(hidden: Tensor, weight: Tensor, targets: Tensor, tile: int) -> 
 
 
 class _Tiled(torch.autograd.Function):
-    """Keeps the log of each token's normalizer; backward makes the tile again, unless there was only one."""
+    """Keeps the log of each token's normalizer; backward computes the tile again, unless there was only one."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, tile: int, dtype: Any) -> Any:  # type: ignore[override]

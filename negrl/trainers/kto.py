@@ -1,7 +1,7 @@
-"""KTO on token rows: TRL's KTOTrainer, its loss unchanged, on rows that are never tokenized or cut.
+"""KTO on token rows: TRL's KTOTrainer, its loss unchanged, on rows that are never tokenized or truncated.
 
 TRL pairs each response with its neighbour's prompt to estimate the KL, so it wants the rows in file order and
-at least two of them at once. Here the row itself brings another problem's response (`kl_ids`), so any order
+at least two of them at once. Here the row itself contains another problem's response (`kl_ids`), so any order
 will do. The KL is TRL's: the mean over a micro-batch (over all processes), floored at 0. So the loss depends a
 little on the micro-batch size.
 """
@@ -80,7 +80,7 @@ class TokenKtoTrainer(TokenRows, KTOTrainer):
         return Rows(self.train_dataset, self.columns + known)
 
     def batches(self) -> GlobalBatches:
-        """Shuffled: `sequential` is what TRL asks for, and says nothing here."""
+        """Shuffled: TRL requires `sequential`, which has no meaning here."""
         plan = super().batches()
         plan.order = "random"
         return plan
@@ -104,12 +104,12 @@ class TokenKtoTrainer(TokenRows, KTOTrainer):
         loss = super().compute_loss(model, inputs, return_outputs=return_outputs)
         if return_outputs or num_items_in_batch is None:
             return loss
-        # As in TokenDpoTrainer: right also where the micro-batches hold unequally many rows.
+        # As in TokenDpoTrainer: right even if the micro-batches hold unequally many rows.
         shares = self.accelerator.num_processes * self.current_gradient_accumulation_steps
         return loss * (rows * shares / num_items_in_batch)
 
 
 def balanced(right: int, wrong: int) -> tuple[float, float]:
-    """Weights of right and wrong rows with which both sides count the same, and a row 1 in the mean (after
+    """Weights of right and wrong rows with which both sides count the same, with a mean weight of 1 (after
     Ethayarajh et al. 2024, eq. 8)."""
     return (right + wrong) / (2 * right), (right + wrong) / (2 * wrong)

@@ -1,4 +1,4 @@
-"""The start policy, as it is trained: its weights and its tokenizer."""
+"""Load the start policy for training: its weights and its tokenizer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 
 
 def load_network(
     model: str, policy: PolicySection, fields: dict[str, Any], network_class: str = "AutoModelForCausalLM"
 ) -> tuple[Any, Any]:
-    """Float32 weights (safetensors only) and the tokenizer; with `policy.lora` weights as they lie frozen. A
-    token-classification model gets a head of one number, always the same one, and no dropout."""
+    """Float32 weights (safetensors only) and the tokenizer; with `policy.lora` the frozen weights as the recipe
+    holds them. A token-classification model gets a head of one number, always with the same initial weights, and no
+    dropout.
+
+    Raises:
+        InputError: the model can't be loaded.
+    """
     import torch
     import transformers
     from transformers import AutoTokenizer

@@ -1,8 +1,8 @@
-"""LoRA and QLoRA through peft: which modules get adapters, and a whole model at the end.
+"""LoRA and QLoRA through peft: which modules get adapters, and a merged model at the end.
 
-The frozen weights lie in `policy.dtype` (4 bits where the recipe says so), the adapters in float32: AdamW's
-small steps vanish in bfloat16 weights. peft starts an adapter at a difference of zero, so the start policy is
-the model with its adapters off, which is what DPO and KTO take for their reference.
+The frozen weights are held in `policy.dtype` (in 4 bits where the recipe says so), the adapters in float32: AdamW's
+small steps vanish in bfloat16 weights. A new adapter changes nothing, so the start policy is the model with its
+adapters switched off; DPO and KTO use that as their reference.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from negrl.errors import InputError, nearest
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers.distributed import barrier, is_main
 
 
 def check_settings(policy: PolicySection, given: dict[str, Any]) -> None:
-    """Can it be done on this machine, with these train fields?
+    """Check that this machine and these train fields allow it.
 
     Raises:
         InputError: 4 bits without bitsandbytes or without a GPU, or a reference model that follows the policy.
@@ -39,7 +38,7 @@ def check_settings(policy: PolicySection, given: dict[str, Any]) -> None:
 
 
 def frozen_settings(policy: PolicySection) -> dict[str, Any]:
-    """For `from_pretrained`: how the weights are held that adapters are trained beside."""
+    """For `from_pretrained`: how to hold the frozen weights beside which adapters are trained."""
     if not policy.load_in_4bit:
         return {"dtype": getattr(torch, policy.dtype)}
     from transformers import BitsAndBytesConfig
@@ -58,24 +57,24 @@ def frozen_settings(policy: PolicySection) -> dict[str, Any]:
 
 
 def attach(network: Any, policy: PolicySection, seed: int, by_trl: bool) -> tuple[Any, dict[str, Any]]:
-    """Adapters on `network`, by the seed the same on every process.
+    """Put adapters on `network`, the same on every process for a given seed.
 
     Args:
-        by_trl: the trainer is one of TRL's, which attaches them itself (and then knows that its reference is the
+        by_trl: the trainer is one of TRL's, which attaches them itself (and so knows that its reference is the
             model without them).
 
     Returns:
-        The model to hand to the trainer, and what to hand it besides.
+        The model for the trainer, and further arguments for it.
 
     Raises:
-        InputError: names a module that the model does not have, or can't have an adapter.
+        InputError: the recipe names a module that the model does not have, or one that can't have an adapter.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
     section = policy.lora
     assert section is not None
     _check_targets(network, section)
-    # By their whole names: peft takes "norm" for every module whose name ends so ("input_layernorm").
+    # By their full names: peft applies "norm" to every module whose name ends with it ("input_layernorm").
     saved = [name for given in section.modules_to_save or () for name in _find(network, given, "modules_to_save")]
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM if by_trl else TaskType.TOKEN_CLS,
@@ -96,18 +95,18 @@ def attach(network: Any, policy: PolicySection, seed: int, by_trl: bool) -> tupl
 
 
 def hold_in_float32(model: Any) -> None:
-    """The adapters (TRL makes those on 4-bit weights bfloat16). To be called before there is an optimizer."""
+    """The adapters, that is (TRL makes those on 4-bit weights bfloat16). Call it before there is an optimizer."""
     for parameter in model.parameters():
         if parameter.requires_grad and not hasattr(parameter, "ds_tensor"):
             parameter.data = parameter.data.float()
 
 
 def save(trainer: Any, out: Path, policy: PolicySection, load: Callable[[], Any]) -> None:
-    """`out/adapter` as peft writes it, and the model that it makes of the start policy as `out/model`: merged in
-    float32, then rounded to `policy.dtype`. Each is whole or not there.
+    """Write `out/adapter` as peft does, and the start policy with the adapter merged into it as `out/model`: merged
+    in float32, then rounded to `policy.dtype`. Each is complete or not there.
 
     Args:
-        load: the start policy's weights, none of them in 4 bits. Called on rank 0 only.
+        load: returns the start policy's weights, none of them in 4 bits. Called only on rank 0.
     """
     if trainer.is_fsdp_enabled:  # gather the shards into one state dict
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
@@ -129,7 +128,7 @@ def save(trainer: Any, out: Path, policy: PolicySection, load: Callable[[], Any]
 
 
 def merge(network: Any, adapter: Path) -> Any:
-    """`network` in float32 with the adapter's part added to its weights."""
+    """`network` in float32 with the adapter merged into its weights."""
     from peft import PeftModel
 
     model: Any = PeftModel.from_pretrained(network.float(), str(adapter))
@@ -137,7 +136,7 @@ def merge(network: Any, adapter: Path) -> Any:
 
 
 def _targets(network: Any, section: LoraSection) -> str | list[str]:
-    """For a model without an LM head, whose head peft does not tell from the other linear modules."""
+    """The modules to adapt in a model without an LM head: peft does not tell its head from other linear modules."""
     if section.target_modules != "all-linear":
         return section.target_modules
     linear = [name for name, module in network.base_model.named_modules() if isinstance(module, torch.nn.Linear)]
@@ -145,7 +144,7 @@ def _targets(network: Any, section: LoraSection) -> str | list[str]:
 
 
 def _check_targets(network: Any, section: LoraSection) -> None:
-    """peft is content when one name of a list is there."""
+    """Check every name: peft is satisfied when one name of a list exists."""
     wanted = section.target_modules
     if isinstance(wanted, list):
         for name in wanted:
@@ -160,7 +159,7 @@ def _check_targets(network: Any, section: LoraSection) -> None:
 
 
 def _find(network: Any, name: str, field: str) -> list[str]:
-    """Whole names of the modules that `name` is the end of, cut at a dot."""
+    """Full names of the modules whose last parts are `name`."""
     modules = [module for module, _ in network.named_modules()]
     matched = [module for module in modules if module == name or module.endswith(f".{name}")]
     if not matched:
@@ -171,8 +170,8 @@ def _find(network: Any, name: str, field: str) -> list[str]:
 
 
 def _refuse_head(network: Any, names: list[str], field: str) -> None:
-    """The loss reads the head's weight itself, past any adapter; and a trained copy of a tied matrix would part
-    it from its twin."""
+    """The loss reads the head's weight directly and would miss an adapter; and a trained copy of a tied matrix would
+    separate it from its twin."""
     head, tied = network.get_output_embeddings(), network.config.get_text_config().tie_word_embeddings
     refused = [head] if field == "target_modules" else []
     refused += [head, network.get_input_embeddings()] if tied else []

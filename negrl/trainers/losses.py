@@ -1,7 +1,7 @@
 """The step-advantage loss: raise the steps that helped, lower the steps that hurt.
 
-Pure functions on tensors; docs/losses.md has the formulas and where they come from. B rows of S tokens
-have S-1 predicted positions: position t scores token t+1, so the row columns come in as `column[:, 1:]`.
+Pure functions on tensors; docs/losses.md has the formulas and their sources. B rows of S tokens have S-1 predicted
+positions: position t scores token t+1, so row columns are passed as `column[:, 1:]`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 TAPERED_BELOW = 0.5
-"""A negative step counts as tapered (metric `negative/tapered`) when pi/mu is below this."""
+"""A negative step counts as tapered (metric `negative/tapered`) if pi/mu is below this."""
 
 
 def step_sums(values: Tensor, step_ids: Tensor, mask: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def step_lengths(step_ids: Tensor, mask: Tensor) -> Tensor:
         mask: (B, S-1) bool, the trained tokens.
 
     Returns:
-        (B, S-1) float32, at least 1 inside a step, 0 for a token that is not trained or of no step.
+        (B, S-1) float32, at least 1 inside a step, 0 for a token that is not trained or belongs to no step.
     """
     inside = mask & (step_ids >= 0)
     per_token = step_sums(inside.float(), step_ids, mask).gather(1, step_ids.clamp(min=0))
@@ -69,7 +69,7 @@ def step_lengths(step_ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def count_items(step_ids: Tensor, mask: Tensor, normalize: Literal["token", "step"]) -> Tensor:
-    """What a batch adds to the denominator N: its trained tokens, or its steps with a trained token.
+    """What a batch adds to the divisor N: its trained tokens, or its steps that have a trained token.
 
     Args: as in `step_lengths`.
 
@@ -92,16 +92,16 @@ def step_weights(
     beta: float = 1.0,
     max_weight: float = 20.0,
 ) -> Tensor:
-    """What each token weighs: w of its step. No gradient flows through it.
+    """The weight of each token, w of its step. No gradient flows through it.
 
     signed: A' = A - baseline where A != 0 (AsymRE's delta, arXiv:2506.20520), then min(A', clip) above 0
-    and -min(|A'|, clip) * negative_weight * taper below. positive, negative: one side of it, the other 0.
+    and -min(|A'|, clip) * negative_weight * taper below. positive, negative: one side of this, the other 0.
     exponential: min(exp(A / beta), max_weight), never negative (advantage-weighted regression,
     arXiv:1910.00177, as in Setlur et al. 2024, arXiv:2406.14532, eq. 4): a step with A = 0 weighs 1.
 
     Args:
         advantages: (B, S-1) float, A of the token's step.
-        tapers: (B, S-1) float in [0, 1], what negative weights are multiplied by (`taper`, or ones).
+        tapers: (B, S-1) float in [0, 1], the factor of negative weights (`taper`, or ones).
 
     Returns:
         (B, S-1) float.
@@ -138,35 +138,36 @@ def step_advantage_loss(
     taper_old: bool = True,
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Per-token loss `-w log pi + anchor [correct] (-log pi) + kl k3`, with w from `step_weights` and the
-    taper sg(min(1, pi/mu of the step)), or 1 where not `tapered`.
+    taper sg(min(1, pi/mu of the step)), or 1 if not `tapered`.
 
-    The caller sums it and divides by `count_items` of the global batch. With `normalize="step"` each
-    token's loss is divided by the trained tokens of its step, so that a step counts once whatever its
-    length, and tokens of no step have none.
+    The caller sums it and divides by `count_items` of the global batch. With `normalize="step"`, each token's loss is
+    divided by the number of trained tokens in its step, so that a step counts once, whatever its length; tokens that
+    belong to no step have loss 0.
 
-    Rows of earlier rounds were drawn from an older policy: with `taper_old` all their weights and their anchor
-    are multiplied by the taper, the positive ones too (importance weights cut at 1 on both signs, as V-trace's
-    rho-bar = 1, arXiv:1802.01561). The KL to the sampler leaves them out: it would pull back to that policy.
+    Rows of earlier rounds were sampled from an older policy. With `taper_old`, all their weights, including positive
+    ones, and their anchor are multiplied by the taper (importance weights capped at 1 for both signs, as in V-trace
+    with rho-bar = 1, arXiv:1802.01561). The KL to the sampler leaves them out, because it would pull back to the
+    older policy.
 
     Args:
         log_probs: (B, S-1) float, log pi of each token; the only input that carries a gradient.
-        advantages: (B, S-1) float, A of the token's step; 0: the token gets no signed weight.
+        advantages: (B, S-1) float, A of the token's step; with 0 the token gets no signed weight.
         sampler_log_probs: (B, S-1) float, log mu of each token when it was sampled.
         step_ids: (B, S-1) int64, the token's step within its row, -1 for none.
-        mask: (B, S-1) bool, the trained tokens (label != -100); all else has loss 0.
+        mask: (B, S-1) bool, the trained tokens (label != -100); all others have loss 0.
         correct: (B,) bool, rows whose trained tokens carry the NLL anchor.
-        reference_log_probs: (B, S-1) float, what the KL term is taken to; None: `sampler_log_probs`.
-        age: (B,) int64, how many rounds old a row is; None: all of this round. Adds the metrics `old_ratio`
-            (mean taper, one vote per step of old rows) and `old_share` (of the trained tokens).
+        reference_log_probs: (B, S-1) float, the reference of the KL term; None: `sampler_log_probs`.
+        age: (B,) int64, how many rounds old a row is; None: all rows are of this round. Adds the metrics
+            `old_ratio` (mean taper over steps of old rows, each counted once) and `old_share` (of trained tokens).
 
     Returns:
-        The loss (B, S-1), and metrics as (sum, count) scalars without gradient, so that they add up
-        over batches and processes before they are divided.
+        The loss (B, S-1), and metrics as (sum, count) scalars without gradient, so that they can be added over batches
+        and processes before they are divided.
     """
     old = torch.zeros_like(mask) if age is None else mask & (age > 0)[:, None]
     ones = torch.ones_like(log_probs).detach()
     ratios = taper(log_probs, sampler_log_probs, step_ids, mask) if tapered or age is not None else ones
-    kept = torch.where(old, ratios, ones) if taper_old else ones  # of whatever an old row weighs
+    kept = torch.where(old, ratios, ones) if taper_old else ones  # the factor of every weight of an old row
     weight = mask * step_weights(
         advantages,
         ratios if tapered else kept,
@@ -192,7 +193,7 @@ def step_advantage_loss(
 
     with torch.no_grad():
         positive, negative = mask & (advantages > 0), mask & (advantages < 0)
-        # One vote per step, whatever its length: a step is negative when it has a negative token.
+        # Each step counts once, whatever its length; it is negative if it has a negative token.
         negative_steps = step_sums(negative.to(log_probs.dtype), step_ids, mask) > 0
         log_ratio = step_sums(log_probs - sampler_log_probs, step_ids, mask)
         ratio = log_ratio.clamp(max=0).exp()

@@ -1,7 +1,7 @@
 """DPO and step-DPO on token pairs: TRL's DPOTrainer on rows that are never tokenized, so that a step
-pair gets no EOS, and its shared prefix is prompt and gets no gradient.
+pair gets no EOS, and its shared prefix counts as prompt and gets no gradient.
 
-The reference is the policy as training starts; its log-probs are computed once, before the first
+The reference is the policy that training starts from; its log-probs are computed once, before the first
 step (also of a resumed run, whose checkpoint loads later), and kept beside the checkpoints.
 """
 
@@ -27,7 +27,7 @@ REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 class PairCollator:
     """Pads `PreferenceRow` columns as TRL's own collator does, chosen rows first: input_ids,
     attention_mask and completion_mask, each (2B, S) int64; the reference log-probs (B,) float32 where
-    they are known; and `pairs`, how many of the B are no fillers. With `shares`, adds `prefix_tree`
+    they are known; and `pairs`, how many of the B are not fillers. With `shares`, adds `prefix_tree`
     (TokenTree) where that saves work."""
 
     tree_multiple = 1
@@ -74,7 +74,7 @@ class TokenDpoTrainer(TokenRows, DPOTrainer):
         return Rows(self.train_dataset, self.columns + (REFERENCE if self.precompute_ref_logps else ()))
 
     def _precompute_ref_logps(self, *args: Any) -> Any:
-        self.prepare_scoring()  # TRL comes here while it is still being made
+        self.prepare_scoring()  # TRL calls this from its constructor
         return super()._precompute_ref_logps(*args)
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
@@ -94,6 +94,6 @@ class TokenDpoTrainer(TokenRows, DPOTrainer):
         if return_outputs or num_items_in_batch is None:
             return loss
         # TRL takes the mean of this micro-batch, the trainer divides by the accumulation steps and DDP
-        # by the processes: right only while all micro-batches hold equally many pairs.
+        # by the processes: that is right only if all micro-batches hold equally many pairs.
         shares = self.accelerator.num_processes * self.current_gradient_accumulation_steps
         return loss * (pairs * shares / num_items_in_batch)

@@ -21,7 +21,7 @@ NO_TARGET = -1.0
 
 class StepValueCollator:
     """Pads `StepValueRow` columns: input_ids and attention_mask (B, S) int64, `targets` (B, S) float32 in
-    [0, 1], NO_TARGET between them (and all through a filler)."""
+    [0, 1], NO_TARGET between them (and everywhere in a filler)."""
 
     def __init__(self, pad_id: int):
         self.pad_id = pad_id
@@ -51,7 +51,7 @@ def value_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class StepValueTrainer(TokenRows, Trainer):
-    """Loss: `value_loss` summed over the global batch / its number of targets. Logged besides: `value/error`,
+    """Loss: `value_loss` summed over the global batch / its number of targets. Also logged: `value/error`,
     the mean distance from target to prediction, and `value/accuracy`, the share on the same side of 1/2."""
 
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "positions", "values")

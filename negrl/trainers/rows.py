@@ -30,8 +30,8 @@ NAMES = {
 
 
 def training_columns(view: pa.Table, row_type: type) -> pa.Table:
-    """The view's token and number columns, and `problem` (int32), which numbers their problems; ids and texts
-    stay behind, but for rows that are to be answered."""
+    """The view's token and number columns, and `problem` (int32), which numbers the problems; ids and texts are left
+    out, except for `PromptRow`s, whose answers are judged."""
     kept = [f.name for f in view.schema if row_type is PromptRow or not pa.types.is_string(f.type)]
     problems = view.column("problem_id").combine_chunks().dictionary_encode()
     if isinstance(problems, pa.ChunkedArray):  # what combine_chunks gives depends on pyarrow's version
@@ -48,13 +48,13 @@ def check_rows(
     context: int | None,
     max_length: int | None = None,
 ) -> None:
-    """Refuse rows that could only be trained wrong: cut short, without a trained token, misaligned.
+    """Refuse rows that would be trained on wrongly: cut short, without a trained token, misaligned.
 
     Args:
-        table: the view's, ids and all.
+        table: the view's rows with all columns.
         vocabulary: token ids must be below it.
         context: the model's, in tokens; None: no limit.
-        max_length: the recipe's own limit. Nothing is ever cut to fit it.
+        max_length: the recipe's own limit. Nothing is ever truncated to fit it.
 
     Raises:
         InputError: names the first offending row's trace, and how many there are.
@@ -135,7 +135,7 @@ def flat_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table_hash(table: pa.Table) -> str:
-    """Of the rows' content."""
+    """Hash of the rows' content."""
     digest = hashlib.sha256(str(table.schema).encode())
     for column in table.columns:
         for chunk in column.chunks:
@@ -145,7 +145,7 @@ def table_hash(table: pa.Table) -> str:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """As an Arrow stream, which `datasets` maps into memory."""
+    """Write an Arrow stream, which `datasets` maps into memory."""
     temporary = path.with_suffix(".tmp")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=1000)

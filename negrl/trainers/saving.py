@@ -1,4 +1,4 @@
-"""The trained model, whole or not there."""
+"""Save the trained model: completely, or not at all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.trainers.distributed import barrier, is_main
 
 
 def save_model(trainer: Any, out: Path, policy: PolicySection) -> None:
-    """Write to a temporary folder, then rename: `out/model` is whole or not there. In `policy.dtype`, sharded
-    or not (DeepSpeed: in the dtype that it trains in)."""
+    """Write to a temporary folder, then rename it: `out/model` is complete or not there. Weights are in
+    `policy.dtype`, sharded training or not (DeepSpeed: in the dtype that it trains in)."""
     import torch
 
     dtype = None if policy.dtype == "float32" else getattr(torch, policy.dtype)
@@ -31,14 +31,14 @@ def save_model(trainer: Any, out: Path, policy: PolicySection) -> None:
     barrier()
     if is_main():
         (temporary / "training_args.bin").unlink(missing_ok=True)  # a pickle, with this machine's paths
-        for former in ("model", "adapter"):  # an adapter of another training says nothing about this model
+        for former in ("model", "adapter"):  # an adapter of another training does not belong to this model
             shutil.rmtree(out / former, ignore_errors=True)
         temporary.replace(out / "model")
 
 
 def whole_state(model: Any) -> dict[str, Any]:
-    """The weights of a model sharded by FSDP2, gathered on the CPU of rank 0 (elsewhere: nothing); tied ones
-    once, as save_pretrained writes them. To be called by all processes."""
+    """The weights of a model sharded by FSDP2, gathered on the CPU of rank 0 (nothing on other ranks). Tied weights
+    appear once, as save_pretrained writes them. All processes must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))

@@ -1,5 +1,5 @@
 """SFT (and RFT) on token rows: TRL's SFTTrainer, its loss unchanged, on rows that are never
-tokenized, packed or cut."""
+tokenized, packed or truncated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from negrl.trainers.tree import tree_of
 
 class TokenCollator:
     """Pads `SftRow` columns: input_ids, attention_mask and labels, each (B, S) int64. A filler's
-    labels are all -100. With `shares`, adds `prefix_tree` (TokenTree) where that saves work."""
+    labels are all -100. With `shares`, adds `prefix_tree` (a TokenTree) where that saves work."""
 
     tree_multiple = 1
 
@@ -59,6 +59,6 @@ class TokenSftTrainer(TokenRows, SFTTrainer):
 
 
 def padding_id(tokenizer: Any) -> int:
-    """Any id will do: padding is masked out of the attention and of the loss."""
+    """Any id will do: padding is masked in the attention and in the loss."""
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(i for i in candidates if i is not None)

@@ -19,7 +19,7 @@ from negrl.trainers.sft import TokenCollator, TokenSftTrainer, padding_id
 
 
 class AdvantageCollator(TokenCollator):
-    """Pads `AdvantageRow` columns: beside TokenCollator's, `advantages` and `logprobs` (B, S) float32,
+    """Pads `AdvantageRow` columns: in addition to TokenCollator's, `advantages` and `logprobs` (B, S) float32,
     `step_ids` (B, S) int64 and `correct` (B,) bool; where the rows have them, `reference` (B, S) float32 and
     `age` (B,) int64."""
 
@@ -44,9 +44,9 @@ class StepAdvantageTrainer(TokenSftTrainer):
     (`normalize: step`: / the number of its steps).
 
     `options` are the method's `StepAdvantageOptions`. Rows without logprobs (imported traces) get
-    those of the policy as training starts, computed once here: mu := start policy; with
-    `kl_to: start` all rows get them, as the KL's reference. A resumed run computes the same ones, its
-    checkpoint loads later.
+    those of the policy that training starts from, computed once here: mu := start policy. With
+    `kl_to: start` all rows get them, as the KL's reference. A resumed run computes the same ones: its
+    checkpoint is loaded later.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "advantages", "logprobs", "step_ids", "correct")
@@ -116,7 +116,7 @@ class StepAdvantageTrainer(TokenSftTrainer):
         return (loss, scores) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the metrics since the last log: sums over processes first, then the quotients."""
+        """Adds the metrics since the last log: first summed over the processes, then divided."""
         if self._sums:
             names = list(self._sums)
             flat = torch.stack([value.double() for name in names for value in self._sums[name]])
@@ -128,15 +128,15 @@ class StepAdvantageTrainer(TokenSftTrainer):
         super().log(logs, *args, **kwargs)
 
     def _any_old(self) -> bool:
-        """Are there rows of earlier rounds? (Tables of earlier versions have no such column.)"""
+        """Are there rows of earlier rounds?"""
         import pyarrow.compute as pc
 
         dataset: Any = self.train_dataset
         table = dataset.data.table
-        return "age" in table.column_names and (pc.max(table.column("age")).as_py() or 0) > 0
+        return (pc.max(table.column("age")).as_py() or 0) > 0
 
     def _refuse_silence(self) -> None:
-        """Without an advantage only the anchor (or nothing) trains, in a run that looks fine."""
+        """Without any advantage only the anchor (or nothing) would be trained, in a run that looks fine."""
         import pyarrow.compute as pc
 
         dataset: Any = self.train_dataset
@@ -152,8 +152,8 @@ class StepAdvantageTrainer(TokenSftTrainer):
             )
 
     def _score_rows(self, every: bool) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-        """Row index -> log p under the start policy (S,) float32, 0 outside the trained tokens: of the
-        rows without sampler logprobs, and of every row where `every` (else none)."""
+        """Row index -> log p under the start policy (S,) float32, 0 outside the trained tokens: first of the
+        rows without sampler logprobs, then of every row if `every` (else of none)."""
         rows = super().rows()
         unscored = [i for i in range(len(rows)) if len(rows[i]["logprobs"]) == 0]
         missing = list(range(len(rows))) if every else list(unscored)

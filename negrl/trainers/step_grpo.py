@@ -1,18 +1,17 @@
 """Step advantages online: TRL's GRPOTrainer with its generation, and its one advantage per response, replaced.
 
-Each generation batch is sampled from the policy as it is now, judged, split into steps, and labelled with the
+Each generation batch is sampled from the policy as it is now, judged, split into steps and labeled with the
 recipe's labeler (VinePPO's estimator, Kazemnejad et al. 2024, arXiv:2410.01679: V by rollouts from each step,
-A = V_i - V_(i-1), the last V the verdict). Every token then has its step's A: (B, T) advantages, which TRL's
-loss takes. Responses that were not labelled (undecided, or V_0 outside the band) have 0 everywhere.
+A = V_i - V_(i-1), the last V is the verdict). Every token is given the A of its step: TRL's loss accepts (B, T)
+advantages. Responses that were not labeled (undecided, or V_0 outside the band) have 0 everywhere.
 
-Written by the transformers engine around the live model, or with `use_vllm: true` by TRL's vLLM, on one
-training process (a server takes its weights from there).
+The transformers engine generates with the live model, or with `use_vllm: true` TRL's vLLM does, from one training
+process (a vLLM server gets its weights from there).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,16 +23,12 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from negrl.engines.base import Completion, Engine, Request
+from negrl.engines.transformers.engine import TransformersEngine
 from negrl.errors import InputError
-from negrl.labelers import open_labeler
-from negrl.labeling.driver import label_traces
-from negrl.labeling.rollouts import Tools
-from negrl.problems import world_of
-from negrl.recipe import Recipe
-from negrl.records import CORRECT, Problem, Sampling, Trace, stable_seed
-from negrl.store import write_atomic
+from negrl.files import write_atomic
+from negrl.records import CORRECT, Trace, stable_seed
 from negrl.trainers.compat import TokenRows
-from negrl.verify import Verifier
+from negrl.trainers.online import Online
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +46,27 @@ class OnlinePlan:
 
 class StepGrpoTrainer(GRPOTrainer):
     """Reads `PromptRow` columns. A group of responses may be divided among processes: each labels its own part,
-    with V_0 from that part."""
+    with V_0 estimated from that part."""
 
     args: Any
     model: Any
     train_dataset: Any
-    # What TokenRows does besides reading rows: no network, no card, a clear end when the loss is no number.
+    # What TokenRows does besides reading rows: no network access, no model card, a clear end when the loss is NaN.
     create_model_card: Any = TokenRows.create_model_card
     floating_point_ops: Any = TokenRows.floating_point_ops
     stop_not_finite: Any = TokenRows.stop_not_finite
     _send_telemetry: Any = TokenRows._send_telemetry
 
-    def __init__(self, *, args: GRPOConfig, options: Any, recipe: Recipe, **kwargs: Any):
-        if recipe.label.labeler == "none":
-            raise InputError("train: step_grpo needs step values: set label.labeler to adaptive or fixed")
-        if args.use_vllm and (args.world_size > 1 or recipe.sample.stop or recipe.label.stop):
+    def __init__(self, *, args: GRPOConfig, options: Any, online: Online, **kwargs: Any):
+        if args.use_vllm and (args.world_size > 1 or online.stop_strings):
             raise InputError(
                 "train.use_vllm: step_grpo labels through vLLM from one process and without stop strings; "
                 "train with one process and empty sample.stop and label.stop, or leave it out"
             )
-        sample = recipe.sample
-        args.max_completion_length, args.temperature = sample.max_tokens, sample.temperature
-        args.top_p, args.top_k = sample.top_p, sample.top_k
-        self.recipe, self.options = recipe, options
-        self._verifier = Verifier(recipe.verify)
-        world = world_of(recipe.problems)
-        self._oracle = world.value if world else None
+        sampling = online.sampling
+        args.max_completion_length, args.temperature = sampling.max_tokens, sampling.temperature
+        args.top_p, args.top_k = sampling.top_p, sampling.top_k
+        self.online, self.options = online, options
         self._inputs: list[dict[str, Any]] = []
         self._traces: list[Trace] = []
         self._drawn = {"samples": 0, "rollouts": 0}
@@ -104,34 +94,15 @@ class StepGrpoTrainer(GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, *_: Any, **__: Any
     ) -> tuple[list[list[int]], list[list[float]]]:
-        """Draws one response to each prompt (a prompt stands there once for each), and judges it."""
-        sample = self.recipe.sample
+        """Draws one response to each prompt (which is repeated for each of its responses), and judges it."""
         seeds = [stable_seed(self._moment, self.accelerator.process_index, i) for i in range(len(prompt_ids))]
-        requests = [
-            Request(
-                ids, seed=seed, max_tokens=sample.max_tokens, temperature=sample.temperature, top_p=sample.top_p,
-                top_k=sample.top_k, stop=tuple(sample.stop),
-            )
-            for ids, seed in zip(prompt_ids, seeds, strict=True)
-        ]  # fmt: skip
         with self._engine() as engine:
-            drawn = [completions[0] for completions in engine.generate(requests)]
-        verdicts = self._verifier.verify_all(
-            [(c.text, row["gold"], c.finish_reason) for c, row in zip(drawn, self._inputs, strict=True)]
-        )
-        sampling = Sampling(sample.temperature, sample.top_p, sample.top_k, 0, sample.max_tokens)
-        self._traces = [
-            Trace(
-                f"{i}", row["problem_id"], 0, i, "online", engine.name, sampling, ids, c.token_ids, c.logprobs, c.text,
-                c.finish_reason, verdict.answer, verdict.value, verdict.reason,
-            )
-            for i, (row, ids, c, verdict) in enumerate(zip(self._inputs, prompt_ids, drawn, verdicts, strict=True))
-        ]  # fmt: skip
-        self._drawn["samples"] += sum(len(c.token_ids) for c in drawn)
-        return [c.token_ids for c in drawn], [c.logprobs for c in drawn]
+            self._traces = self.online.sample(engine, self._inputs, seeds)
+        self._drawn["samples"] += sum(len(trace.token_ids) for trace in self._traces)
+        return [trace.token_ids for trace in self._traces], [trace.logprobs or [] for trace in self._traces]
 
     def right(self, **_: Any) -> list[float]:
-        """TRL's reward, for its log alone: 1 for a right answer, else 0."""
+        """TRL's reward, which only its log reads: 1 for a right answer, else 0."""
         return [float(trace.verdict == CORRECT) for trace in self._traces]
 
     @property
@@ -141,15 +112,13 @@ class StepGrpoTrainer(GRPOTrainer):
 
     @contextmanager
     def _engine(self) -> Iterator[Engine]:
-        """The policy as it is now. Not for use outside the block."""
+        """The policy as it is now. Must not be used outside the block."""
         if self.use_vllm:
             if self.state.global_step != self._last_loaded_step:
                 self.vllm_generation.sync_weights()
                 self._last_loaded_step = self.state.global_step
             yield VllmOfTrl(self)
             return
-        from negrl.engines.transformers import TransformersEngine
-
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -162,7 +131,7 @@ class StepGrpoTrainer(GRPOTrainer):
         ):
             training = model.training
             model.eval()
-            yield TransformersEngine.around(model, self._tokenizer, self.recipe.engine.batch_size)
+            yield TransformersEngine.around(model, self._tokenizer, self.online.batch_size)
             model.train(training)
 
     # --- step advantages ------------------------------------------------------------------------
@@ -182,26 +151,19 @@ class StepGrpoTrainer(GRPOTrainer):
         Returns:
             (B, T) float32.
         """
-        section = self.recipe.label.model_copy(update={"seed": self._moment})
-        problems = {
-            row["problem_id"]: Problem(row["problem_id"], "online", "train", "", row["prompt"], row["gold"])
-            for row in self._inputs
-        }
         with self._engine() as engine:
-            tools = Tools(self._tokenizer, self._verifier.verify, self.recipe.sample, engine, self._context)
-            result = label_traces(problems, self._traces, section, open_labeler(section, self._oracle), tools)
+            labels = self.online.label(engine, self._inputs, self._traces, self._moment, self._tokenizer, self._context)
         advantages = torch.zeros(mask.shape, dtype=torch.float32)
-        for step in result.steps:
-            if not math.isnan(step.advantage):
-                advantages[int(step.trace_id), step.start : step.end] = step.advantage
-        self._drawn["rollouts"] += result.counts.generated_tokens
-        self._note(advantages, mask.cpu(), result.counts.labelled / max(1, len(self._traces)))
+        for row, known in zip(advantages, labels.advantages, strict=True):
+            row[: len(known)] = torch.tensor(known)
+        self._drawn["rollouts"] += labels.generated_tokens
+        self._note(advantages, mask.cpu(), labels.labeled / max(1, len(self._traces)))
         return advantages.to(mask.device)
 
-    def _note(self, advantages: torch.Tensor, mask: torch.Tensor, labelled: float) -> None:
+    def _note(self, advantages: torch.Tensor, mask: torch.Tensor, labeled: float) -> None:
         count = mask.sum().clamp(min=1)
         shares = [((advantages > 0) * mask).sum() / count, ((advantages < 0) * mask).sum() / count]
-        local = torch.tensor([*map(float, shares), labelled], device=self.accelerator.device)
+        local = torch.tensor([*map(float, shares), labeled], device=self.accelerator.device)
         positive, negative, looked_at = self.accelerator.reduce(local, "mean").tolist()
         metrics = self._metrics["train"]
         metrics["positive/share"].append(positive)
@@ -211,8 +173,8 @@ class StepGrpoTrainer(GRPOTrainer):
 
     @property
     def drawn(self) -> dict[str, int]:
-        """Tokens generated so far by all processes (each must ask): `samples`, and labelling `rollouts`. A resumed
-        run counts on from its checkpoint, as if it had never stopped."""
+        """Tokens generated so far by all processes (all must ask): `samples`, and `rollouts` for the labels. A resumed
+        run goes on from its checkpoint's count, as if it had never stopped."""
         counts = torch.tensor(list(self._drawn.values()), device=self.accelerator.device)
         return dict(zip(self._drawn, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
 
@@ -225,10 +187,8 @@ class StepGrpoTrainer(GRPOTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            found = Path(checkpoint) / f"online-{self.args.process_index}.json"
-            if found.exists():  # not in one of an earlier version
-                state = json.loads(found.read_text())
-                self._drawn, self._step = state["drawn"], state["step"]  # the step seeds what is drawn
+            state = json.loads((Path(checkpoint) / f"online-{self.args.process_index}.json").read_text())
+            self._drawn, self._step = state["drawn"], state["step"]  # the step seeds what is drawn
 
 
 class VllmOfTrl:
@@ -243,7 +203,7 @@ class VllmOfTrl:
     def generate(
         self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
     ) -> list[list[Completion]]:
-        """See `Engine.generate`. All are drawn with the room of the longest, then cut to their own."""
+        """See `Engine.generate`. All are drawn with the largest `max_tokens`, then cut to their own."""
         usual = self._vllm.max_completion_length
         self._vllm.max_completion_length = max(r.max_tokens for r in requests)
         try:

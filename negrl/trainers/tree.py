@@ -1,7 +1,7 @@
-"""Prefix sharing: the rows of a micro-batch as token trees, in which equal prefixes stand once.
+"""Prefix sharing: the rows of a micro-batch as token trees, in which equal prefixes occur once.
 
-What a causal model computes at a token depends on the tokens before it only, so rows that begin alike
-need that beginning run once. `TokenTree` holds the distinct tokens in depth-first order, each with
+What a causal model computes at a token depends only on the tokens before it, so what rows have in common at their
+beginning needs to be run only once. `TokenTree` holds the distinct tokens in depth-first order, each with
 its depth as position id; `tree_attention` lets each see exactly its ancestors. log p of a row's token
 t+1 is read at the node of its token t, once for each distinct (node, next token) pair, and spread to
 (B, S-1): what comes out, and every gradient, is what running the rows one by one gives.
@@ -18,29 +18,29 @@ import torch
 from torch import Tensor
 
 SMALL_TREE = 256
-"""Nodes. When no tree of a micro-batch has more, they are packed into sequences of about so many nodes
-and attend under a dense mask: cheaper than one call for each of many short segments."""
+"""Nodes. If no tree of a micro-batch has more, trees are packed into sequences of about this many nodes
+that attend under a dense mask: cheaper than a call for each of many short segments."""
 WORTH = 1.05
-"""Rows go on a tree when they have at least so many tokens for each of its nodes, and the padded batch at
-least so many cells for each cell of the layout."""
+"""Rows become a tree if they have at least this many tokens per node of it, and the padded batch at least this
+many cells per cell of the layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTree:
     """Trees of one micro-batch of B rows of S tokens, laid out as R sequences of C nodes.
 
-    A sequence holds whole trees one after the other, each in depth-first order: node j is an ancestor of
-    node i (or i itself) exactly if j <= i < ends[j]. Padding nodes see themselves only.
+    A sequence holds whole trees one after the other, each in depth-first order: node j is an ancestor of node i (or i
+    itself) exactly if j <= i < ends[j]. Padding nodes see only themselves.
 
     Attributes:
         input_ids, position_ids, ends: (R, C) int64; `ends` is where a node's subtree ends in its sequence.
         pair_nodes, targets: (P,) int64; log p of `targets[p]` is read at node `pair_nodes[p]`, an index into
             R * C. P is at least 1.
         index: (B, S-1) int64 into the pairs, P where the next token is not trained.
-        segments: (start, end, stop) of every unbranched run of nodes of the only sequence; its descendants
-            are the nodes from `end` to `stop`. Empty where the layout is dense (R sequences, one mask).
-        tokens: of the rows together, as far as anything is trained in them, without padding.
-        nodes: distinct ones, without padding.
+        segments: (start, end, stop) of every unbranched run of nodes in the only sequence; its descendants are the
+            nodes from `end` to `stop`. Empty if the layout is dense (R sequences, one mask).
+        tokens: number of tokens of all rows up to their last trained token, without padding.
+        nodes: number of distinct nodes, without padding.
     """
 
     input_ids: Tensor
@@ -54,7 +54,7 @@ class TokenTree:
     nodes: int
 
     def to(self, device: Any, **options: Any) -> TokenTree:
-        """The same with its tensors on `device`."""
+        """The same tree with its tensors on `device`."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("segments", "tokens", "nodes")}
         if all(t.device == torch.device(device) for t in tensors.values()):
             return self
@@ -75,15 +75,15 @@ def build_tree(
 ) -> TokenTree:
     """Merge rows into token trees.
 
-    A row is followed to its last trained token, which itself is never run: nothing is read at it. A row
-    without a trained token is not run at all (a filler), unless there is no other.
+    A row is followed up to its last trained token, which itself is not run, as nothing is read there. A row
+    without a trained token (a filler) is not run at all, unless there is no other.
 
     Args:
         rows: B sequences of token ids.
         labels: of the same lengths, -100 where the token is not trained.
         width: S of the padded batch. Default: the longest row.
-        dense_up_to: dense layout when the largest tree has at most so many nodes; 0: never.
-        multiple: of which a sequence's length is made (padding nodes at its end).
+        dense_up_to: use the dense layout if the largest tree has at most this many nodes; 0: never.
+        multiple: sequences are padded with nodes at their ends to a multiple of this.
     """
     ids = [np.asarray(row, dtype=np.int64) for row in rows]
     trained = [np.asarray(label, dtype=np.int64)[1:] != -100 for label in labels]
@@ -109,7 +109,7 @@ def build_tree(
     index = np.full((len(ids), width - 1), max(len(pairs), 1), np.int64)
     for out, m, found in zip(index, trained, np.split(inverse, np.cumsum([len(k) for k in keys])[:-1]), strict=True):
         out[: len(m)][m] = found
-    if not len(pairs):  # read somewhere, so that every parameter has its (zero) gradient
+    if not len(pairs):  # read something, so that every parameter has a (zero) gradient
         pairs = np.zeros(1, np.int64)
     return TokenTree(
         input_ids=torch.from_numpy(input_ids),
@@ -125,7 +125,7 @@ def build_tree(
 
 
 def tree_of(rows: Sequence[Any], labels: Sequence[Any], padded: tuple[int, ...], multiple: int) -> dict[str, TokenTree]:
-    """{"prefix_tree": the tree}, or {} where little is shared. `padded`: (B, S)."""
+    """{"prefix_tree": the tree}, or {} if little is shared. `padded`: (B, S)."""
     tree = build_tree(rows, labels, width=padded[1], multiple=multiple)
     worth = tree.tokens >= WORTH * tree.nodes and padded[0] * padded[1] >= WORTH * tree.input_ids.numel()
     return {"prefix_tree": tree} if worth else {}
@@ -133,8 +133,8 @@ def tree_of(rows: Sequence[Any], labels: Sequence[Any], padded: tuple[int, ...],
 
 @dataclass(frozen=True, slots=True)
 class _Nodes:
-    """All trees one after the other, depth first: (N,) arrays, each row's nodes in `paths`, `starts` of
-    the unbranched runs, and `roots`, where a tree starts."""
+    """All trees one after the other, depth first: (N,) arrays, the nodes of each row in `paths`, the `starts` of the
+    unbranched runs, and `roots`, where trees start."""
 
     tokens: np.ndarray
     depths: np.ndarray
@@ -153,13 +153,13 @@ class _Nodes:
 
 
 def _merge(rows: list[np.ndarray]) -> _Nodes:
-    """In sorted order a row adds the nodes after what it has in common with the row before it."""
+    """In sorted order, a row adds the nodes after its common prefix with the row before."""
     total = sum(map(len, rows))
     tokens, depths, ends = (np.empty(total, np.int64) for _ in range(3))
     paths: list[np.ndarray] = [np.empty(0, np.int64)] * len(rows)
     starts, roots = {0}, []
     before, path, count = np.empty(0, np.int64), np.empty(0, np.int64), 0
-    # Big-endian bytes sort as the numbers do, a prefix before what it begins.
+    # Big-endian bytes sort like the numbers, with a prefix before its extensions.
     for i in sorted(range(len(rows)), key=lambda i: rows[i].astype(">u4").tobytes()):
         row = rows[i]
         if not len(row):
@@ -168,7 +168,7 @@ def _merge(rows: list[np.ndarray]) -> _Nodes:
         differs = before[:short] != row[:short]
         common = int(differs.argmax()) if differs.any() else short
         ends[path[common:]] = count
-        if common < len(path):  # a branch: the run ends with what is common
+        if common < len(path):  # a branch: the run ends with the common prefix
             starts |= {count} | ({int(path[common - 1]) + 1} if common else set())
         new = len(row) - common
         tokens[count : count + new] = row[common:]
@@ -185,7 +185,7 @@ def _merge(rows: list[np.ndarray]) -> _Nodes:
 
 
 def _layout(nodes: _Nodes, dense_up_to: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each node's (sequence, place). One sequence, or several of whole trees (first fit, largest first)."""
+    """(sequence, place) of each node: in one sequence, or in several of whole trees (first fit, largest first)."""
     count = len(nodes.tokens)
     if nodes.largest > dense_up_to:
         return np.zeros(count, np.int64), np.arange(count)

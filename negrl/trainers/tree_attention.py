@@ -1,12 +1,12 @@
-"""Attention in which every node of a token tree sees exactly its ancestors, three ways with one meaning:
+"""Attention in which every node of a token tree sees exactly its ancestors, in three equivalent ways:
 
     dense      many small trees: one boolean mask (R, 1, C, C) through torch's SDPA
-    cascade    CPU: each unbranched run against itself, then all its descendants against it, the parts put
-               together by their log-sum-exps: no work is done that a mask would throw away
-    flex       GPU: FlexAttention, its block mask made from the ends of the subtrees
+    cascade    CPU: each unbranched run against itself, then all its descendants against it; the parts are combined
+               by their log-sum-exps, so no work is done that a mask would discard
+    flex       GPU: FlexAttention, with a block mask made from the ends of the subtrees
 
-`enable` puts a dispatcher before a model's own attention; it acts only in a forward pass that is given a
-tree. Nothing here is the model's own: what a family does before and after attention stays its own.
+`enable` puts a dispatcher in front of the model's own attention; it acts only in a forward pass that is given a tree.
+What a model family does before and after attention is left alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from negrl.trainers.tree import SMALL_TREE, TokenTree, build_tree
 
 OURS = "negrl_tree_"
 BLOCK = 128
-"""FlexAttention's block of queries and keys."""
+"""Block size of queries and keys in FlexAttention."""
 FALLS_THROUGH = ("sdpa", "flex_attention")
-"""Attention implementations that a tree's attention can stand in for."""
+"""Attention implementations that tree attention can replace."""
 EXACT, ROUNDED = 1e-4, 0.05
-"""What `differs` may find: float32 on a CPU; elsewhere, where products may be rounded to TF32 or bfloat16."""
+"""The most that `differs` may find: in float32 on a CPU; elsewhere, where products may be in TF32 or bfloat16."""
 
 
 def tree_attention(
@@ -49,10 +49,10 @@ def tree_attention(
 
 
 def attention_mask(tree: TokenTree) -> Any:
-    """What to give a transformers model as `attention_mask`: a 4D tensor or block mask is used as it is."""
+    """The `attention_mask` for a transformers model, which uses a 4D tensor or a block mask as it is."""
     kind = tree.ends.device.type
     if tree.segments and kind == "cpu":
-        return tree.ends.new_zeros(1, 1, 1, 1)  # 4D: no mask is made, the cascade reads the segments
+        return tree.ends.new_zeros(1, 1, 1, 1)  # 4D, so that no mask is made: the cascade reads the segments
     if tree.segments and kind == "cuda" and is_triton_available() and tree.ends.shape[1] % BLOCK == 0:
         return block_mask(tree.ends)
     return dense_mask(tree.ends)
@@ -67,8 +67,8 @@ def dense_mask(ends: Tensor) -> Tensor:
 def block_mask(ends: Tensor, block: int = BLOCK) -> Any:
     """(R, C) ends of subtrees -> the FlexAttention BlockMask of `dense_mask`, C a multiple of `block`.
 
-    Found on blocks: before the diagonal, some node of key block K is an ancestor of one of query block Q
-    if the largest end in K lies beyond Q's first node, and all are of all if the smallest reaches Q's end.
+    Computed on blocks: before the diagonal, some node of key block K is an ancestor of some node of query block Q if
+    the largest end in K is beyond the first node of Q, and all are ancestors of all if the smallest reaches Q's end.
     """
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -97,9 +97,9 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class _Cascade(torch.autograd.Function):
-    """Softmax over a union of key sets from the softmaxes over each: out = sum_s exp(lse_s - lse) out_s with
-    lse = logsumexp_s lse_s. Backward needs no more than each part's flash backward with the joint out and
-    lse (as in ring attention)."""
+    """Softmax over a union of key sets from the softmaxes over each set: out = sum_s exp(lse_s - lse) out_s with
+    lse = logsumexp_s lse_s. Backward needs only the flash backward of each part with the joint out and lse (as in
+    ring attention)."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -127,7 +127,7 @@ class _Cascade(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         query, key, value, out, lse = ctx.saved_tensors
-        # Summed in float32: a shared key has a part from every branch.
+        # Summed in float32, because a shared key gets a part from every branch.
         grads = [x.new_zeros(x.transpose(1, 2).shape, dtype=torch.float32).transpose(1, 2) for x in (query, key, value)]
         for start, end, stop in ctx.segments:
             for (a, b), causal in (((start, end), True), ((end, stop), False)):
@@ -144,7 +144,7 @@ class _Cascade(torch.autograd.Function):
 
 
 def why_not(model: Any) -> str | None:
-    """Why prefixes can't be shared in this model, in a few words, or None: as far as its config tells."""
+    """Why prefixes can't be shared in this model, in a few words, or None, as far as its config tells."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
     if kinds != {"full_attention"}:
@@ -163,14 +163,14 @@ def why_not(model: Any) -> str | None:
 
 
 def enable(model: Any, probe: bool = True) -> str | None:
-    """Let a causal LM run on the tree of a forward pass that is given one (`prefix_tree`): its attention
-    follows the tree, and its backbone hands on the hidden states of the pairs only, (1, P, hidden).
+    """Let a causal LM run on a tree if a forward pass is given one (`prefix_tree`): its attention follows the tree, and
+    its backbone passes on only the hidden states of the pairs, (1, P, hidden).
 
     Args:
-        probe: run a few tokens both ways and believe nothing else. Not possible while weights are sharded.
+        probe: verify by running a few tokens both ways. Not possible while weights are sharded.
 
     Returns:
-        Why it can't be done (the model is then as it was), or None.
+        Why it cannot be done (the model is then unchanged), or None.
     """
     reason = why_not(model)
     original = model.config.get_text_config()._attn_implementation
@@ -194,7 +194,7 @@ def enable(model: Any, probe: bool = True) -> str | None:
 
 
 def _register(original: str) -> None:
-    """OURS + original: the tree's attention where there is a tree, else the original one."""
+    """OURS + original: tree attention if there is a tree, else the original attention."""
 
     def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
         tree = kwargs.pop("prefix_tree", None)
@@ -214,8 +214,8 @@ def _hand_on_pairs(backbone: Any, args: Any, kwargs: dict[str, Any], output: Any
 
 
 def differs(model: Any) -> float:
-    """Largest difference between the last hidden states of three rows with shared prefixes run on a tree
-    and one by one, as a share of the largest: rounding errors, or a model that a tree does not fit."""
+    """Largest difference between the last hidden states of three rows with shared prefixes, on a tree and one by one,
+    as a share of the largest value. It shows rounding errors, or that the model does not fit a tree."""
     top = model.config.get_text_config().vocab_size
     rows = [[(i * 7 + 3) % top for i in (*range(6), *tail)] for tail in ((11, 12, 13), (11, 14, 15, 16), (17, 18))]
     device = next(model.parameters()).device
@@ -236,7 +236,7 @@ def differs(model: Any) -> float:
 
 
 def model_inputs(tree: TokenTree) -> dict[str, Any]:
-    """The arguments of a forward pass on the tree, which is on the model's device."""
+    """The arguments of a forward pass on the tree, which is on the device of the model."""
     return {
         "input_ids": tree.input_ids,
         "position_ids": tree.position_ids,
@@ -247,5 +247,5 @@ def model_inputs(tree: TokenTree) -> dict[str, Any]:
 
 
 def multiple(device: torch.device) -> int:
-    """Of which a sequence's length should be made for the device."""
+    """Sequence lengths should be a multiple of this on the device."""
     return BLOCK if device.type == "cuda" else 1

@@ -1,9 +1,8 @@
 """Is the answer right? `correct`, `incorrect` or `undecided` with its reason.
 
-A response is looked through for its answer (extract.py), and the answer compared with the gold one
-(equivalence.py): cheap cases here, the others by math-verify in worker processes (pool.py). What can't
-be settled is undecided, which never becomes a negative. The processes start when the first pair needs
-them, not before.
+The answer is extracted from the response (extract.py) and compared with the gold answer (equivalence.py):
+cheap cases in this process, the others by math-verify in worker processes (pool.py). What cannot be settled
+is undecided, which never becomes a negative. The processes start only when the first pair needs them.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _TRUNCATED = Verdict(UNDECIDED, TRUNCATED)
 _CACHE_ROWS, _CACHE_CHARS = 1 << 18, 1000
 
 Key = tuple[str, str, str]
-"""The gold column's text, the answer and the method that found it."""
+"""The text of the gold column, the answer, and the method that found it."""
 
 
 class Verifier:
-    """Judges responses. Equivalence is worked out once per (gold, answer, method).
+    """Judges responses. Equivalence is computed once per (gold, answer, method).
 
-    May be used from any thread, and from several at once. The worker processes are shared with every
+    Can be used from any thread, and from several at once. The worker processes are shared with every
     other verifier of the same `workers`, `timeout` and `memory_mb`.
     """
 
@@ -43,15 +42,15 @@ class Verifier:
         """The verdict on one response.
 
         Args:
-            text: the response; hostile.
+            text: the response; may be hostile.
             gold: the right answer, or a reference solution that marks it (boxed, ####, A:).
-            finish_reason: "length" means cut off: undecided/truncated, whatever the text says.
+            finish_reason: "length" means that it was cut off: undecided (truncated), whatever the text says.
         """
         return self.verify_all([(text, gold, finish_reason)])[0]
 
     def verify_all(self, items: Sequence[tuple[str, str, str]]) -> list[Verdict]:
-        """The verdicts on many responses, in order; the arguments of `verify` in tuples. Equal pairs are
-        compared once, and those that need math-verify keep all workers busy."""
+        """The verdicts on many responses, in order; each item is a tuple of `verify`'s arguments. Equal pairs are
+        compared once, and pairs that need math-verify are spread over all workers."""
         found = [self._find(*item) for item in items]
         known: dict[Key, Verdict] = {}
         hard: dict[Key, tuple[str, str]] = {}
@@ -75,7 +74,7 @@ class Verifier:
         return [key if isinstance(key, Verdict) else known[key] for key in found]
 
     def _find(self, text: str, gold: str, finish_reason: str) -> Verdict | Key:
-        """What is to be compared, or the verdict where nothing is."""
+        """What to compare, or the verdict if there is nothing to compare."""
         if finish_reason == "length":
             return _TRUNCATED
         found = find(text, self.section.extract, self.section.conclusion)
@@ -86,10 +85,10 @@ class Verifier:
         return gold, found.answer, found.method
 
     def _keep(self, key: Key, outcome: Outcome) -> Verdict:
-        """The verdict that follows from an outcome, remembered."""
+        """The verdict that follows from an outcome; cached."""
         (_, answer, method), (same, reason) = key, outcome
         if method == "boxes" and same is False:
-            same, reason = None, UNPARSABLE  # which of the boxes is meant? MATH's golds keep the last one only
+            same, reason = None, UNPARSABLE  # Which of the boxes is meant? MATH's gold answers keep only the last one.
         value = UNDECIDED if same is None else CORRECT if same else INCORRECT
         verdict = Verdict(value, reason, _storable(answer), method)
         # A crash may have come from outside; huge answers do not come twice.

@@ -1,7 +1,7 @@
-r"""Take the dress off an answer: delimiters, bold, spacing commands, currency signs, odd characters.
+r"""Strip an answer of delimiters, bold, spacing commands, currency signs and odd characters.
 
-Nothing here changes what an answer means. `clean` keeps LaTeX as LaTeX; `flat` is for comparing
-texts; `has_prose` tells words from formulas, because a LaTeX parser reads "even" as e*v*e*n.
+Nothing here changes what an answer means. `clean` keeps LaTeX as LaTeX; `flat` is for comparing texts;
+`has_prose` distinguishes words from formulas, because a LaTeX parser reads "even" as e*v*e*n.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _SMALL_WORDS = frozenset(
 
 
 def clean(text: str) -> str:
-    """The answer without what surrounds it. At most a few passes over the text."""
+    """The answer without what surrounds it. Makes at most a few passes over the text."""
     text = _SUPERSCRIPTS.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", text).translate(_CHARACTERS)
     text = text.replace("{,}", ",").strip()  # first: no braces inside a wrapper
     for _ in range(8):
@@ -96,7 +96,7 @@ def flat(text: str) -> str:
 
 
 def has_prose(text: str) -> bool:
-    """Does a cleaned text contain words (beside LaTeX commands, and "and", "or" between values)?"""
+    """Does a cleaned text contain words (other than LaTeX commands, and "and" or "or" between values)?"""
     for run in _RUN.findall(_COMMAND.sub(" ", _TEXT.sub(r" \1 ", text))):
         low = run.lower()
         if low in ("and", "or"):
@@ -107,7 +107,7 @@ def has_prose(text: str) -> bool:
 
 
 def has_letters(text: str) -> bool:
-    """Are there letters beside the LaTeX commands?"""
+    """Are there letters other than those of LaTeX commands?"""
     return _RUN.search(_COMMAND.sub(" ", text)) is not None
 
 

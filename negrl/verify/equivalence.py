@@ -29,11 +29,11 @@ CONFLICT, UNEVALUATED = "conflict", "unevaluated"
 Outcome = tuple[bool | None, str | None]
 
 MAX_CHARS, MAX_DEPTH = 1000, 40
-"""No answer is longer. Deeper than some fifty brackets math-verify meets Python's recursion limit, which it
-takes for "not equal"."""
+"""No real answer is longer or deeper. Beyond some fifty nested brackets, math-verify hits Python's recursion limit,
+which it takes for "not equal"."""
 _REFUSED = re.compile(
-    # Control characters: the parser takes a number out of such garbage. Exponents that numbers.py does not
-    # read: the parser takes 1e9999 for 1 times e times 9999.
+    # Control characters: the parser would find a number in such garbage. Exponents that numbers.py does not
+    # read: the parser reads 1e9999 as 1 times e times 9999.
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|[0-9]e[+-]?[0-9]{4}",
     re.IGNORECASE,
 )
@@ -46,7 +46,7 @@ _ENOUGH_DIGITS, _SOME_DIGITS, _FLOAT_DIGITS = 5, 4, 15
 _MAX_ITEMS = 8
 """Longer unordered lists are not matched item by item in the worker."""
 _CONVERSIONS = frozenset({10, 12, 24, 52, 60, 100, 1000, 3600, 10**6, 7, 16, 365})
-"""Two numbers, one of them with a unit, that differ by such a factor may mean the same (50 cents, 0.5)."""
+"""Two numbers, one with a unit, that differ by one of these factors may mean the same (50 cents, 0.5)."""
 _DOTS = re.compile(r"\.\.\.|\\[lcd]?dots(?![a-z])|\u2026")
 _BASE = re.compile(r"[0-9]\)?\s*_")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|lt|gt|leq|geq)(?![a-z])")
@@ -55,7 +55,7 @@ _ONE_SIDED = re.compile(
     r"|\\(?:pmod|bmod|mod|neq?|circ)(?![a-z])"  # 5 modulo 7; not 3; degrees inside a formula
     r"|\A\(?\\(?:text|textbf|mathbf|mathrm)\s*\{\s*(?:\(?[A-Z]\)|[A-Z]\s*\})"  # an option's letter before its value
     r"|\^\s*\{?\s*(?:\\\w+\s*\{\s*)?(?:st|nd|rd|th)\b"  # 7th
-    r"|\^\s*\{[^{}]*(?<![a-zA-Z\\])i(?![a-zA-Z])"  # an imaginary exponent: symbols are taken for real
+    r"|\^\s*\{[^{}]*(?<![a-zA-Z\\])i(?![a-zA-Z])"  # an imaginary exponent: symbols are assumed real
 )
 _SUFFIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMB])")
 _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -72,7 +72,7 @@ def equivalent(answer: str, gold: str, pool: Pool, unevaluated: bool = False) ->
     """Whether `answer` and `gold` mean the same.
 
     Args:
-        answer: as extracted from a response; hostile text.
+        answer: as extracted from a response; may be hostile.
         gold: the reference answer.
         pool: where math-verify runs.
         unevaluated: accept an integral, sum, limit, product or binomial where the gold answer has none.
@@ -87,7 +87,7 @@ def equivalent(answer: str, gold: str, pool: Pool, unevaluated: bool = False) ->
 
 
 def formulas(answer: str, gold: str) -> tuple[str, str]:
-    """The two texts as `compare_math` takes them."""
+    """The two texts in the form that `compare_math` takes."""
     return numbers.formula(clean(answer)), numbers.formula(clean(gold))
 
 
@@ -97,7 +97,7 @@ def settled(result: Outcome | Failure) -> Outcome:
 
 
 def compare_plain(answer: str, gold: str, unevaluated: bool = False) -> Outcome | None:
-    """The exact, cheap way. None when it takes math to tell."""
+    """The exact, cheap comparison. None if it takes math to decide."""
     if answer == gold and answer.strip():
         return True, None
     if (a := numbers.plain(answer)) is not None and (g := numbers.plain(gold)) is not None:
@@ -300,23 +300,23 @@ def _rounds(one: numbers.Quantity, other: numbers.Quantity) -> bool:
 
 
 def _compare_bases(answer: str, gold: str) -> Outcome:
-    """When one of the two carries a base, which math-verify overlooks (to it 11_2 is 11)."""
+    """If one of the two has a base, which math-verify ignores (it reads 11_2 as 11)."""
     left, right = numbers.based(answer), numbers.based(gold)
     if left is not None and right is not None and left[1] == right[1]:
         return (True, None) if left[0] == right[0] else (False, None)
     plain = [numbers.parse(text) for text, read in ((answer, left), (gold, right)) if read is None]
     values = [read[2] for read in (left, right) if read] + [p and p.value for p in plain]
     if None in values or values[0] == values[1]:
-        return None, UNPARSABLE  # the right value in another base: the question says whether that will do
+        return None, UNPARSABLE  # the right value in another base: only the question says whether that is acceptable
     digits = [read[0] for read in (left, right) if read]
     if plain and plain[0] and digits[0] == str(plain[0].value):
-        return None, UNPARSABLE  # the same digits, the base left out
+        return None, UNPARSABLE  # the same digits without the base
     return False, None
 
 
 def _compare_words(answer: str, gold: str) -> Outcome:
-    """One word against another is a different answer, unless one may stand for the other; longer phrases
-    can say the same in many ways."""
+    """Two different single words are different answers, unless one may stand for the other. Longer phrases can
+    say the same thing in many ways."""
     if " " in answer + gold or answer.startswith(gold) or gold.startswith(answer):
         return None, UNPARSABLE
     if {answer, gold} <= {"yes", "true", "correct"} or {answer, gold} <= {"no", "false", "incorrect", "none"}:
@@ -338,7 +338,7 @@ def _refused(text: str) -> bool:
 
 
 def compare_math(answer: str, gold: str) -> Outcome:
-    """math-verify on two cleaned texts. Has no limit of its own: run it in a pool."""
+    """math-verify on two cleaned texts. Has no limits of its own: run it in a pool."""
     return _compare(answer, gold, _math_item) or (None, UNPARSABLE)
 
 
@@ -354,7 +354,7 @@ def _math_item(answer: str, gold: str) -> Outcome:
         return None, UNPARSABLE
     pairs = list(itertools.product(golds, answers))
     if _RELATION.search(answer) and not _RELATION.search(gold):
-        pairs += [(a, g) for g, a in pairs]  # it takes an interval for a gold inequality, but not the reverse
+        pairs += [(a, g) for g, a in pairs]  # it accepts an interval for a gold inequality, but not the reverse
     failed = False
     for g, a in pairs:
         try:
@@ -436,14 +436,14 @@ def _one_sided(answer: str, gold: str) -> bool:
 
 
 def _unlike(answer: str, gold: str) -> bool:
-    """Are two cleaned texts written in ways for which math-verify's "not equal" may be wrong?"""
+    """Are the two cleaned texts of a form for which math-verify's "not equal" may be wrong?"""
     if _one_sided(answer, gold):
         return True
     for one, other in ((answer, gold), (gold, answer)):
         if (match := _SUFFIXED.fullmatch(one)) and (number := numbers.parse(other)):
             return number.value == Fraction(match[1]) * _SUFFIXES[match[2]]  # five million, or 5 times M
     if any(_COLUMN.match(one) and "," in other for one, other in ((answer, gold), (gold, answer))):
-        return True  # a column and a row are the same vector to many
+        return True  # many write a column vector as a row
     if _ANYWHERE.search(answer) or _ANYWHERE.search(gold):
         return True
     # 12,34 or 1.234.567 or 3,5: is it one number, and which?
@@ -453,14 +453,14 @@ def _unlike(answer: str, gold: str) -> bool:
 
 @functools.lru_cache(maxsize=512)
 def _expressions(text: str) -> tuple[Any, ...]:
-    """What math-verify's LaTeX parser makes of the whole text: one expression, or nothing; of a
-    percentage two, with and without the hundred."""
+    """What math-verify's LaTeX parser makes of the whole text: one expression or none; for a percentage two, with and
+    without the factor of a hundred."""
     if text.endswith(r"\%"):
         number = text.removesuffix(r"\%")
         return _expressions(number) + _expressions(rf"\frac{{{number}}}{{100}}")
     from math_verify import LatexExtractionConfig, parse
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that we brought our own deadline
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns because we set our own deadline
     found = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
     return tuple(_imaginary(item) for item in found if not isinstance(item, str))  # a str is text that it gave up on
 

@@ -1,12 +1,12 @@
-"""Where in a response the answer stands. Every way of finding it is explicit and has a name.
+"""Find the answer in a response. Every way of finding it is explicit and has a name.
 
-What is inside <think>...</think>, a comment or a code block does not count (visible.py); a <think> that never closes
-means that there is no answer. A marked answer must also be the last word (lastword.py): one that is taken back or
-contradicted afterwards comes with the reason `conflict`. Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line, answer_is)
-and never falls back to `last_number`, because a number picked out of prose is often not the answer,
-and would turn a right trace into a negative. Who wants `last_number` asks for it by name.
-`conclusion` reads the last sentence instead (conclusion.py): it has to be asked for, and ranks below every mark.
-All scans are linear in the length of the text: it was written by a model, and may be hostile.
+Text inside <think>...</think>, a comment or a code block does not count (visible.py); a <think> that never closes means
+that there is no answer. A marked answer must also be the last word (lastword.py): one that is taken back or contradicted
+afterwards has the reason `conflict`. Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line,
+answer_is) and never falls back to `last_number`, because a number picked out of prose is often not the answer and would
+turn a right trace into a negative. To use `last_number`, ask for it by name. `conclusion` reads the last sentence
+(conclusion.py); it has to be enabled and ranks below every mark.
+All scans are linear in the length of the text, because a model wrote it and it may be hostile.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\
 _NODE = re.compile(r"[1-9][0-9]{1,2}")
 _MAX_BOXES = 32
 _MAX_ANSWER = 10_000
-"""Characters; a longer tail cannot be an answer, and only its start is kept to show why."""
+"""In characters. A longer tail cannot be an answer; only its start is kept, to show why."""
 
 
 def boxed(text: str) -> str | None:
-    r"""The last non-empty \boxed{...}, braces nested to any depth; several as `boxes` says."""
+    r"""The last non-empty \boxed{...}, with braces nested to any depth; several are joined as in `boxes`."""
     values = boxes(text)
     return ", ".join(values) or None
 
@@ -145,8 +145,8 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def answer_is(text: str) -> str | None:
-    """What the last "answer is ..." or "Answer: ..." says: the formulas or bold texts that follow at
-    once, else the rest of the sentence."""
+    """What follows the last "answer is ..." or "Answer: ...": the formulas or bold texts right after it, else the
+    rest of the sentence."""
     last = _last(_ANSWER_IS, text)
     return None if last is None else _said(text, last.end())[0]
 
@@ -183,8 +183,8 @@ def chain(text: str) -> str | None:
 
 
 def path(text: str) -> str | None:
-    """The stargraph world: the nodes of `10;37;52`, which have two digits each or three each, as one number
-    (103752), so that paths are compared as numbers are: exactly."""
+    """The stargraph world: the nodes of `10;37;52`, which all have two digits or all three, as one number (103752),
+    so that paths are compared exactly, like numbers."""
     nodes = text.strip().split(";")
     return "".join(nodes) if all(_NODE.fullmatch(n) and len(n) == len(nodes[0]) for n in nodes) else None
 
@@ -345,8 +345,8 @@ def _values(later: str) -> Iterator[str]:
 
 
 def gold_answer(gold: str) -> str:
-    """The answer in a gold column: a whole reference solution is searched for the same explicit
-    markers (boxed, #### and A:), anything else is the answer itself."""
+    """The answer in a gold column. A whole reference solution is searched for the same explicit markers (boxed,
+    #### and A:); anything else is the answer itself."""
     for name in ("boxed", "hash", "answer_line"):
         answer = EXTRACTORS[name].find(gold)
         if answer is not None:

@@ -1,10 +1,10 @@
 """Verdicts for a file of responses: what `negrl verify FILE --gold KEY --response KEY --out OUT` does.
 
-JSON lines or Parquet in and out, by their names, plain or .gz. Each row keeps its columns and its place
-and gains `verdict`, `verdict_reason`, `answer` and `method`. A column of the file's own with such a name
-(GSM8K's gold is called `answer`) is kept as `input_<name>`; the columns of an earlier `negrl verify` are
-replaced. A row that can't be judged is undecided with reason `bad_row`. Rows go through in batches: the
-file may be larger than memory.
+Input and output are JSON lines or Parquet, according to their names, plain or .gz. Each row keeps its columns
+and its place and gains `verdict`, `verdict_reason`, `answer` and `method`. If the file has a column with one of
+these names (GSM8K calls its gold column `answer`), it is kept as `input_<name>`; columns from an earlier
+`negrl verify` are replaced. A row that cannot be judged is undecided with reason `bad_row`. Rows are processed
+in batches, so the file may be larger than memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.problems.files import column, gold_value, text_value
+from negrl.files import Batch, Source, column, gold_value, kind_of, open_sink, open_source, text_value
 from negrl.records import UNDECIDED, Verdict
-from negrl.tables import Batch, Source, kind_of, open_sink, open_source
 from negrl.verify import Verifier
 from negrl.verify.section import VerifySection
 
@@ -52,8 +51,8 @@ class Keys:
 
 @dataclass(slots=True)
 class VerifySummary:
-    """`verdicts` and `reasons` count rows; `problems` are (line or row number, what is wrong with it), and
-    `where` says a number in words."""
+    """`verdicts` and `reasons` count rows. `problems` are (line or row number, what is wrong with it), and `where`
+    puts such a number into words."""
 
     where: Callable[[int], str]
     rows: int = 0
@@ -61,7 +60,7 @@ class VerifySummary:
     reasons: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0.0
-    """From the first row to the last written."""
+    """From reading the first row to writing the last."""
 
     def count(self, verdict: Verdict) -> None:
         self.rows += 1
@@ -81,19 +80,19 @@ def verify_file(
 
     Args:
         path: JSON lines or Parquet, plain or .gz.
-        keys: where the gold answer and the response stand.
-        out: written whole or not at all; replaced if it exists (a link stays a link to it).
+        keys: the columns of the gold answer and the response.
+        out: written whole or not at all; replaced if it exists (a link remains a link to it).
         section: how to verify.
         on_row: called after each row.
 
     Raises:
-        InputError: the input is missing or empty, not one of its rows can be judged, it has no such
-            columns, its rows do not fit in Parquet columns, or `out` is the input file or no place to write to.
+        InputError: the input is missing or empty, none of its rows can be judged, it lacks the columns, its rows do
+            not fit into Parquet columns, or `out` is the input file or cannot be written.
     """
     source = open_source(path)
     check_columns(source, keys)
     summary, started = VerifySummary(source.where), time.perf_counter()
-    # From Parquet to Parquet the columns pass through as Arrow; only those to read become Python objects.
+    # From Parquet to Parquet, columns pass through as Arrow; only those that are read become Python objects.
     columns = keys.roots if kind_of(out)[0] == "parquet" else None
     with open_sink(out, source, kept_names, COLUMNS) as sink:
         for batch, verdicts in judged(source, keys, section, summary, columns):
@@ -113,13 +112,13 @@ def verify_file(
 def judged(
     source: Source, keys: Keys, section: VerifySection, summary: VerifySummary, columns: set[str] | None = None
 ) -> Iterator[tuple[Batch, list[Verdict]]]:
-    """The file's batches with a verdict for each row; `summary` counts along.
+    """The file's batches with a verdict for each row, counted into `summary`.
 
     Args:
-        columns: of Parquet, those that the rows should hold; None for all.
+        columns: for Parquet, the columns to read into the rows; None for all.
 
     Raises:
-        InputError: at the end, when there was no row, or none that could be judged.
+        InputError: at the end, if there was no row, or none that could be judged.
     """
     verifier = Verifier(section)
     for batch in source.batches(columns):
@@ -139,7 +138,7 @@ def judged(
 
 
 def readable(batch: Batch, source: Source, keys: Keys, problems: list[tuple[int, str]]) -> Iterator[Item | None]:
-    """What to judge in each row of a batch; None for a bad row, whose fault is appended to `problems`."""
+    """What to judge in each row of a batch; None for a bad row, which is described in `problems`."""
     for number, row, problem in zip(batch.numbers, batch.rows, batch.problems, strict=True):
         where = source.where(number)
         if problem is None:
@@ -166,13 +165,13 @@ def read_item(row: dict[str, Any], keys: Keys, where: str) -> Item:
 
 
 def check_columns(source: Source, keys: Keys) -> bool:
-    """Are the columns there? In JSON lines the first usable row tells.
+    """Are the columns there? In JSON lines, the first usable row decides.
 
     Returns:
         Whether the file was written by `negrl verify`.
 
     Raises:
-        InputError: a column is missing, or is one that an earlier `negrl verify` wrote.
+        InputError: a column is missing, or was written by an earlier `negrl verify`.
     """
     row, where = source.columns(), str(source.path)
     if row is None:
@@ -201,7 +200,7 @@ def verified_before(names: Iterable[str]) -> bool:
 
 
 def kept_names(names: Iterable[str]) -> dict[str, str]:
-    """Under which names a row's columns stand beside the new ones; those of an earlier verify are dropped."""
+    """The names under which a row's columns are kept beside the new ones; those of an earlier verify are dropped."""
     own = list(names)
     if verified_before(own):
         return {name: name for name in own if name not in COLUMNS}

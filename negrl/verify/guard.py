@@ -1,14 +1,13 @@
 """The process between a program and its workers: pebble's pool, run where nothing else runs.
 
-The workers could be children of the program itself, but then they would depend on what it is: a daemon
-may have no children, a script without a main guard would be run again in each of them, a fork inherits
-threads and locks, and a program that is killed leaves busy workers behind. So pool.py starts this
-small process instead, hands it items through a socket, and reads answers from it. When the socket or
-the program is gone, it kills the workers and ends.
+If the workers were children of the program itself, they would depend on what it is: a daemon may not have
+children, a script without a main guard would run again in each of them, a fork inherits threads and locks, and
+a program that is killed leaves busy workers behind. So pool.py starts this small process instead, sends it items
+through a socket, and reads answers from it. When the socket or the program is gone, it kills the workers and ends.
 
-A message is (ticket, job) pairs: they travel to a worker together. A worker stops after SLICE seconds
-and leaves the rest to the next trip. When a trip breaches a limit, its items are sent again one by one,
-each with its own full limit, so a hostile item costs the others nothing but time.
+A message consists of (ticket, job) pairs that go to a worker together. A worker stops after SLICE seconds and
+leaves the rest for the next trip. When a trip breaches a limit, its items are sent again one by one, each with its
+own full limit, so a hostile item costs the others nothing but time.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ import pebble
 
 Job = tuple[int, bytes]
 Answer = tuple[str, Any]
-"""("value", the result), ("failure", timeout | memory | crashed) or ("error", a traceback's text)."""
+"""("value", the result), ("failure", timeout | memory | crashed) or ("error", the traceback as text)."""
 
 SLICE = 0.25
 TASKS_PER_WORKER = 500
-"""Then it is replaced: sympy's caches grow."""
+"""After this many it is replaced, because sympy's caches grow."""
 _OUT_OF_MEMORY = 75
 _READY = "ready"
 
@@ -89,21 +88,21 @@ class Guard:
             self.send([(jobs[0][0], ("failure", kind))])
 
     def send(self, answers: Sequence[tuple[int, Answer]]) -> None:
-        with self.sending, contextlib.suppress(OSError):  # a program that is gone needs no answer
+        with self.sending, contextlib.suppress(OSError):  # the program is gone and needs no answer
             self.connection.send(answers)
 
 
 def limit_worker(memory_mb: int, timeout: float) -> None:
-    """What every worker does first: limits that the kernel enforces, whoever holds the interpreter lock."""
+    """What every worker does first: set limits that the kernel enforces, whoever holds the interpreter lock."""
     global _memory, _cpu
     _memory, _cpu = memory_mb << 20, timeout + SLICE + 5
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that it ends a worker at once
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if os.path.exists("/proc/self/statm"):  # elsewhere the limit on addresses is not kept to anyway
+    if os.path.exists("/proc/self/statm"):  # other systems do not enforce the limit on address space anyway
         with open("/proc/self/statm") as statm:
             size = int(statm.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + _memory, size + _memory))
-    with open(os.devnull, "w") as devnull:  # parsers print about what they are given
+    with open(os.devnull, "w") as devnull:  # parsers print messages about their input
         os.dup2(devnull.fileno(), 1)
         os.dup2(devnull.fileno(), 2)
 
@@ -112,9 +111,9 @@ _memory, _cpu = 1 << 62, 1e6
 
 
 def run(jobs: list[bytes]) -> list[Answer]:
-    """In a worker: the answers to the first of `jobs`, as many as SLICE seconds allow, at least one."""
+    """In a worker: answer the first of `jobs`, as many as SLICE seconds allow and at least one."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    # Should the guard be killed, a busy worker ends itself soon after.
+    # If the guard is killed, a busy worker ends itself soon after.
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + _cpu) + 1, hard))
     started, answers = time.monotonic(), []
@@ -131,10 +130,10 @@ def _answer(job: bytes) -> Answer:
         function, args = pickle.loads(job)
         value = function(*args)
     except MemoryError:
-        os._exit(_OUT_OF_MEMORY)  # what is left of this process is not to be trusted
+        os._exit(_OUT_OF_MEMORY)  # this process can no longer be trusted
     except Exception:  # goes to the caller, who raises it
         return "error", traceback.format_exc()
-    # Math libraries take a MemoryError for "not equal". Whoever came near the limit may have met one.
+    # Math libraries take a MemoryError for "not equal", and a worker that came near its limit may have had one.
     if _peak_memory() - before > 0.75 * _memory:
         os._exit(_OUT_OF_MEMORY)
     return "value", value
@@ -146,7 +145,7 @@ def _peak_memory() -> int:
 
 
 def main() -> None:
-    """Arguments: the socket's number, the program's process id, workers, timeout, memory_mb."""
+    """Arguments: the number of the socket, the process id of the program, workers, timeout, memory_mb."""
     descriptor, parent, workers, timeout, memory_mb = sys.argv[1:]
     guard = Guard(Connection(int(descriptor)), int(parent), int(workers), float(timeout), int(memory_mb))
     guard.serve()

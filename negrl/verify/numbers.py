@@ -1,6 +1,6 @@
 r"""Plain numbers, read exactly: 42, -3.50, 1,234,567, 3/4, \frac{3}{4}, 2 1/2, 1.2e5, 3 \times 10^4,
 0.\overline{3}, 12%, twelve, 1.8 million, and any of them with a unit after it (18 dollars,
-5\text{ cm}^2, 9 (apples), 90^\circ). Numbers in another base (1011_2) are read apart."""
+5\text{ cm}^2, 9 (apples), 90^\circ). Numbers in another base (1011_2) are read separately."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def plain(text: str) -> Fraction | None:
 
 
 def parse(text: str) -> Quantity | None:
-    """A cleaned text as a quantity, or None when it is not a plain number."""
+    """A cleaned text as a quantity, or None if it is not a plain number."""
     if len(text) > 2 * MAX_DIGITS:
         return None
     text, currency = _currency(text)
@@ -149,8 +149,8 @@ def _repeating(text: str) -> tuple[Fraction, str, None] | None:
 
 
 def based(text: str) -> tuple[str, int, int | None] | None:
-    r"""A cleaned number with its base (1011_2, 2E_{16}): digits, base, and the value, which is None
-    when the base has no such digits. None when the text is nothing of the kind."""
+    r"""A cleaned number with its base (1011_2, 2E_{16}): digits, base, and the value, which is None if the base has no
+    such digits. None if the text is not of this form."""
     match = _BASED.fullmatch(text)
     if match is None or not re.search("[0-9]", match[2]):
         return None
@@ -164,8 +164,8 @@ def based(text: str) -> tuple[str, int, int | None] | None:
 
 
 def formula(text: str) -> str:
-    """A cleaned text as a LaTeX parser should see it: without its unit, and a plain number in its
-    simplest form (the parser reads 1.2e5 as 1.2 times e times 5, -1 1/2 as -1 times 1/2)."""
+    """A cleaned text as a LaTeX parser should see it: without its unit, and with a plain number in its simplest form
+    (the parser reads 1.2e5 as 1.2 times e times 5, and -1 1/2 as -1 times 1/2)."""
     quantity = parse(text)
     if quantity is None:
         return _SYMBOL.sub("", text[: len(text) - len(_trailing(text))]).strip()
@@ -173,14 +173,14 @@ def formula(text: str) -> str:
     number = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
     if value.denominator == 1:
         number = str(value.numerator)
-    elif "." in text and (places := _places(value.denominator)):  # rounded perhaps: compared as a decimal
+    elif "." in text and (places := _places(value.denominator)):  # possibly rounded: compared as a decimal
         whole, part = divmod(value.numerator * (10**places // value.denominator), 10**places)
         number = f"{whole}.{part:0{places}d}"
     return sign + number + (r"\%" if quantity.percent else "")
 
 
 def _places(denominator: int) -> int | None:
-    """Decimal places of a fraction in lowest terms; None when they never end."""
+    """Decimal places of a fraction in lowest terms; None if they never end."""
     return next((n for n in range(MAX_DIGITS) if 10**n % denominator == 0), None)
 
 

@@ -1,10 +1,10 @@
 """A pool of worker processes that can be killed: for work that may hang, eat all memory or crash.
 
-Every item has a wall-clock limit and a memory limit. An item that breaches one yields a Failure and its
-worker is replaced; the other items get their results. Nothing runs in the program itself but one thread
-that reads answers, so it works the same from any thread, inside a coroutine, in a daemon process, in a
-test runner's worker and under Ray. The processes are guard.py's; they end when the program does, however
-it ends. The time that they take to start is not counted against any item.
+Every item has a wall-clock limit and a memory limit. An item that breaches one yields a Failure and its worker is
+replaced; the other items get their results. In the program itself there is only one thread, which reads answers,
+so the pool works the same from any thread, inside a coroutine, in a daemon process, in a test runner's worker and
+under Ray. The processes belong to guard.py and end with the program, however it ends. The time that they take to
+start is not counted against any item.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BATCH = 16
-"""Items that travel together at most."""
+"""Most items sent together."""
 _AHEAD = 64
-"""Items per worker that are on their way before the first answer is read."""
+"""Items per worker that are sent before the first answer is read."""
 _START = 300.0
-"""Seconds for the processes to start, on a machine that does much else."""
+"""Seconds for the processes to start, on a busy machine."""
 _WARNINGS = "ignore::UserWarning:multiprocessing.resource_tracker"
-"""It reports semaphores that a killed guard left behind, and removes them."""
+"""Reports and removes semaphores that a killed guard left behind."""
 _COMMAND = "from negrl.verify.guard import main; main()"
 
 
@@ -49,12 +49,12 @@ class Failure(enum.StrEnum):
 
 
 class Pool:
-    """Worker processes; started by the first `map` or `run`, and again after `close` or a fork."""
+    """Worker processes, started by the first `map` or `run`, and again after `close` or a fork."""
 
     def __init__(self, workers: int = 1, timeout: float = 5.0, memory_mb: int = 1024):
         """
         Args:
-            workers: processes.
+            workers: number of processes.
             timeout: wall-clock seconds for one item.
             memory_mb: megabytes (2**20 bytes) that one worker may take beyond what it has after its imports.
         """
@@ -67,7 +67,7 @@ class Pool:
         """`function(*item)` for every item, in order, on all workers.
 
         Args:
-            function: found by its module and name; not one of the main script's.
+            function: found by its module and name, so not defined in the main script.
             items: tuples of plain values (str, bool, None, numbers).
 
         Raises:
@@ -86,7 +86,7 @@ class Pool:
                 while len(waiting) > ahead // 2 or (waiting and not fresh):
                     yield self._settle(*waiting.popleft())
                 fresh = list(itertools.islice(jobs, ahead - len(waiting)))
-        except KeyboardInterrupt:  # nobody waits for the rest
+        except KeyboardInterrupt:  # nobody needs the rest
             self.close()
             raise
 
@@ -121,7 +121,7 @@ class Pool:
             if kind == "error":
                 raise RuntimeError(f"the function failed in its worker process:\n{value}")
             return Failure(value) if kind == "failure" else value
-        return Failure.CRASHED  # it was there each time that the guard went down
+        return Failure.CRASHED  # it was in flight each time the guard went down
 
 
 class _GuardGoneError(Exception):
@@ -129,7 +129,7 @@ class _GuardGoneError(Exception):
 
 
 class _Guard:
-    """A running guard process and the answers that it owes."""
+    """A running guard process and the answers that it still owes."""
 
     def __init__(self, workers: int, timeout: float, memory_mb: int):
         from multiprocessing.connection import Connection
@@ -157,7 +157,7 @@ class _Guard:
             started = False
         if not started:
             self.close()
-            raise RuntimeError("the verifier's worker processes do not start; what they printed says why")
+            raise RuntimeError("the verifier's worker processes do not start; their output says why")
         threading.Thread(target=self._read, name="negrl-pool", daemon=True).start()
 
     def submit(self, jobs: list[bytes]) -> list[Future[Any]]:
@@ -167,7 +167,7 @@ class _Guard:
             if not self.gone:
                 tickets = list(itertools.islice(self._tickets, len(jobs)))
                 self._owed.update(zip(tickets, futures, strict=True))
-                # A guard that is gone is the reader's business.
+                # The reader deals with a guard that is gone.
                 with contextlib.suppress(OSError):
                     self._connection.send(list(zip(tickets, jobs, strict=True)))
                 return futures
@@ -178,7 +178,7 @@ class _Guard:
     def _read(self) -> None:
         while True:
             try:
-                # A process that was forked off this one can hold the socket open: so look at the guard, too.
+                # A fork of this process can hold the socket open, so look at the guard as well.
                 while not self._connection.poll(1.0):
                     if self._process.poll() is not None:
                         raise EOFError
@@ -201,7 +201,7 @@ class _Guard:
 
     def close(self) -> None:
         if os.getpid() != self.owner:
-            return  # a fork has no say in it
+            return  # a fork does not own it
         self.gone = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # also wakes the reader
@@ -219,14 +219,14 @@ _sharing = threading.Lock()
 
 
 def shared_pool(section: VerifySection) -> Pool:
-    """The process's one pool of this setting: started when first used, closed when the interpreter exits."""
+    """The one pool per process and setting: started when first used, closed when the interpreter exits."""
     key = (section.workers, section.timeout, section.memory_mb)
     with _sharing:
         return _shared.setdefault(key, Pool(*key))
 
 
 def _forget_after_fork() -> None:
-    """In a forked child: no lock that a thread of the parent may hold, no use of the parent's guard."""
+    """In a forked child: drop locks that a thread of the parent may hold, and the parent's guard."""
     global _sharing
     _sharing = threading.Lock()
     for pool in list(_pools):

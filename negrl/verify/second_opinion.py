@@ -1,13 +1,13 @@
-r"""A second, independent way to tell whether a response is right: what `negrl audit` checks verdicts with.
+r"""A second, independent way to tell whether a response is right, with which `negrl audit` checks verdicts.
 
-Two voices, and none of the house's own extraction, cleaning or number code in either:
-- math-verify on its own: its `parse` finds the answer in the whole response and in the whole gold text,
-  its `verify` compares;
-- plain text: the last \boxed{}, else what follows the last ####, else the last number (as lm-eval's
-  flexible-extract), normalised in the style of MATH's `is_equiv` (Hendrycks et al. 2021) and compared.
+There are two voices. Neither uses negrl's own extraction, cleaning or number code:
+- math-verify alone: its `parse` finds the answer in the whole response and in the whole gold text, and its
+  `verify` compares them;
+- plain text: the last \boxed{}, else what follows the last ####, else the last number (as in lm-eval's
+  flexible-extract), normalized in the style of MATH's `is_equiv` (Hendrycks et al. 2021) and compared.
 
-Both are slow or crude, and both err; that is why they only ask questions. Run `second_opinion` in a
-killable worker: math-verify has no limits here.
+Both are slow or crude, and both make mistakes, so they only raise questions. Run `second_opinion` in a killable
+worker: math-verify has no limits here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """`value` is right, wrong or unsettled. `math_verify` and `plain_text` are what each voice said (None:
-    nothing); `math_answer` and `plain_answer` what it took for the answer."""
+    """`value` is right, wrong or unsettled. `math_verify` and `plain_text` are what each voice says (None: nothing);
+    `math_answer` and `plain_answer` are what it took for the answer."""
 
     value: str
     math_verify: bool | None = None
@@ -36,10 +36,10 @@ class Opinion:
 
 
 def second_opinion(response: str, gold: str) -> Opinion:
-    """What the second way says of a response.
+    """What the second check says about a response.
 
-    Right when one of the voices says so; wrong when one says that and none says right. Texts that differ
-    tell the plain voice nothing unless both are numbers.
+    Right if one of the voices says so; wrong if one says wrong and none says right. Different texts tell the plain
+    voice nothing unless both are numbers.
     """
     math, math_answer = by_math_verify(response, gold)
     plain, plain_answer = by_plain_text(response, gold)
@@ -48,7 +48,7 @@ def second_opinion(response: str, gold: str) -> Opinion:
 
 
 def by_math_verify(response: str, gold: str) -> tuple[bool | None, str]:
-    """math-verify's verdict on the two whole texts (None when it finds no answer in one), and its answer."""
+    """math-verify's verdict on the two whole texts (None if it finds no answer in one of them), and its answer."""
     from math_verify import parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
@@ -106,7 +106,7 @@ _NUMBER = re.compile(r"(-?)(?:\\frac\{([0-9]+)\}\{([0-9]+)\}|([0-9]+(?:\.[0-9]+)
 
 
 def normalised(answer: str) -> str:
-    r"""MATH's way: no spacing, units, \left, $ or %; \frac and \sqrt with braces, a/b as \frac; no "x ="."""
+    r"""As MATH does: no spacing, units, \left, $ or %; \frac and \sqrt with braces; a/b as \frac; no "x ="."""
     text = re.sub(r"\\[dt]frac", r"\\frac", _DROPPED.sub("", answer))
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).rstrip(".")
     text = re.sub(r"\\frac([0-9a-z])([0-9a-z])", r"\\frac{\1}{\2}", text)

@@ -17,7 +17,7 @@ _SPELLED = re.compile(rf"{_UNDER_1000}(?: thousand(?:,? (?:and )?{_UNDER_1000})?
 
 
 def in_digits(text: str) -> str:
-    """A text that starts with a number below a million in words, with digits in their place."""
+    """A text that starts with a number below a million in words, with these words replaced by digits."""
     match = _SPELLED.match(text)
     if match is None:
         return text

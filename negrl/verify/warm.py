@@ -1,7 +1,7 @@
-"""Imported by the fork server before it forks workers: they start with math-verify loaded and warm.
+"""Imported by the fork server before it forks workers, so that they start with math-verify loaded and warm.
 
-The first comparison of a process builds the grammar's tables; here that happens once, and a worker that
-takes the place of a killed one is ready in milliseconds.
+The first comparison in a process builds the tables of the grammar. Here that happens once, and a worker that
+replaces a killed one is ready in milliseconds.
 """
 
 from negrl.verify.equivalence import compare_math

@@ -1,7 +1,7 @@
-"""What a trainer reads: training tables derived from labelled traces.
+"""The training tables, derived from labeled traces.
 
-Adding a view is a new module with a `build(inputs, options) -> View`, and a line in `VIEWS`.
-Undecided traces are in none of them: not right, and never a negative.
+Adding a view is a new module with a `build(inputs, options) -> View`, and a line in `VIEWS` (a plugin adds its
+own line). No view contains undecided traces: they are not right, and never negatives.
 """
 
 from __future__ import annotations
@@ -11,39 +11,54 @@ from dataclasses import dataclass
 from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.methods import Options
+from negrl.methods import Method, Options
+from negrl.methods.dpo import DpoOptions
+from negrl.methods.kto import KtoOptions
+from negrl.methods.nsr import OutcomeOptions
+from negrl.methods.process_reward import ProcessRewardOptions
+from negrl.methods.step_advantage import StepAdvantageOptions
+from negrl.methods.step_dpo import StepDpoOptions
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
 from negrl.views import advantage, outcome, preference, process_reward, prompts, rft, sft, step_preference, unary
 from negrl.views.inputs import View, ViewInputs
 
-__all__ = ["VIEWS", "View", "ViewInputs", "ViewSpec", "build_view"]
+__all__ = ["VIEWS", "View", "ViewInputs", "ViewSpec", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class ViewSpec:
-    build: Callable[[ViewInputs, Options], View[Any]]
+    """`build` makes rows of `row_type`; it reads `options`, from which those of the view's methods are derived."""
+
+    build: Callable[[ViewInputs, Any], View[Any]]
     row_type: type
+    options: type[Options] = Options
 
 
 VIEWS: dict[str, ViewSpec] = {
     "sft": ViewSpec(sft.build, SftRow),
     "rft": ViewSpec(rft.build, SftRow),
-    "preference": ViewSpec(preference.build, PreferenceRow),
-    "step_preference": ViewSpec(step_preference.build, PreferenceRow),
-    "unary": ViewSpec(unary.build, UnaryRow),
-    "advantage": ViewSpec(advantage.build, AdvantageRow),
-    "outcome": ViewSpec(outcome.build, AdvantageRow),
-    "process_reward": ViewSpec(process_reward.build, StepValueRow),
+    "preference": ViewSpec(preference.build, PreferenceRow, DpoOptions),
+    "step_preference": ViewSpec(step_preference.build, PreferenceRow, StepDpoOptions),
+    "unary": ViewSpec(unary.build, UnaryRow, KtoOptions),
+    "advantage": ViewSpec(advantage.build, AdvantageRow, StepAdvantageOptions),
+    "outcome": ViewSpec(outcome.build, AdvantageRow, OutcomeOptions),
+    "process_reward": ViewSpec(process_reward.build, StepValueRow, ProcessRewardOptions),
     "prompts": ViewSpec(prompts.build, PromptRow),
 }
 
 
-def build_view(name: str, inputs: ViewInputs, options: Options) -> View[Any]:
-    """Build the table that a method trains on; `options` are the method's own.
+def view_of(method: Method) -> ViewSpec:
+    """The view that a method trains on.
 
     Raises:
-        InputError: no view of that name.
+        InputError: there is no view of that name, or the method lacks the options that it reads.
     """
+    name = method.view
     if name not in VIEWS:
-        raise InputError(f"unknown view '{name}'{nearest(name, VIEWS)}; one of {', '.join(VIEWS)}")
-    return VIEWS[name].build(inputs, options)
+        raise InputError(
+            f"method '{method.name}': unknown view '{name}'{nearest(name, VIEWS)}; one of {', '.join(VIEWS)}"
+        )
+    if not issubclass(method.options, VIEWS[name].options):
+        wanted, own = VIEWS[name].options.__name__, method.options.__name__
+        raise InputError(f"method '{method.name}': view '{name}' reads {wanted}; {own} is not derived from it")
+    return VIEWS[name]

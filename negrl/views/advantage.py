@@ -1,20 +1,18 @@
-"""Traces with the weight of each of their tokens' step: what `step_advantage` trains on."""
+"""Traces in which each token has the weight of its step: what `step_advantage` trains on."""
 
 from __future__ import annotations
 
-from negrl.methods import Options
 from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.records import CORRECT, INCORRECT, AdvantageRow, Step, Trace
 from negrl.steps.credit import weights
 from negrl.views.inputs import View, ViewInputs, in_order
 
 
-def build(inputs: ViewInputs, options: Options) -> View[AdvantageRow]:
+def build(inputs: ViewInputs, options: StepAdvantageOptions) -> View[AdvantageRow]:
     """One row for each decided trace in which some step has a weight, and, where there is an anchor
-    (`options.anchor` > 0), for every right trace. Equal traces stay: how often the policy writes
+    (`options.anchor` > 0), for every right trace. Duplicates stay: how often the policy writes
     something is part of its gradient.
     """
-    assert isinstance(options, StepAdvantageOptions)
     counts = {"rows": 0, "undecided": 0, "no_weight": 0, "refused_no_room": 0}
     counts.update(positive_steps=0, negative_steps=0, zero_steps=0)
     rows: list[AdvantageRow] = []

@@ -1,8 +1,8 @@
-"""How right answers go on from given places: those that started there, and those that pass through.
+"""How right answers continue from given places: those that started there, and those that passed through.
 
-A place is a problem and the first tokens of a response. Looking every prefix of every response up by its
-tokens would cost the square of their length; here a rolling hash (Karp & Rabin 1987) goes along with the
-tokens, and only where it meets a place's are the tokens themselves compared. So the time is linear.
+A place is a problem and the first tokens of a response. Looking up every prefix of every response by its
+tokens would take quadratic time. Here a rolling hash (Karp & Rabin 1987) is updated token by token, and tokens
+themselves are compared only where it equals a place's. So the time is linear.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def right_continuations(inputs: ViewInputs, places: Iterable[Place]) -> Continua
     traces come before rollouts that started at the place, and these before rollouts that started earlier and
     passed through it.
 
-    Of a trace only its own steps count, without those known to be bad or spurious. A rollout speaks for places
-    at or after its start: what stands before it is the trace that it continues.
+    Of a trace only its own steps count, except those known to be bad or spurious. A rollout counts for places at or
+    after its start: what is before that belongs to the trace that it continues.
     """
     known = _Places(places)
     found: Continuations = defaultdict(lambda: defaultdict(list))

@@ -1,4 +1,4 @@
-"""Rows of earlier rounds: which of them stay beside this round's, and as what."""
+"""Rows of earlier rounds: which of them are kept beside this round's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CONTENT: dict[type, tuple[str, ...]] = {
     UnaryRow: ("prompt_ids", "completion_ids"),
     StepValueRow: ("input_ids",),
 }
-"""What makes two rows of a problem the same example: the newer one stays. `AdvantageRow`s are not here: how often
-a policy wrote something is part of its gradient."""
+"""What makes two rows of a problem the same example, of which the newer one stays. `AdvantageRow`s are not here: how
+often a policy wrote something is part of its gradient."""
 
 
 def room_for(new: int, earlier_rounds: str | float) -> int | None:
-    """How many old rows stay beside `new` ones under `earlier_rounds` (a number: so many per new row).
+    """How many old rows stay beside `new` ones under `earlier_rounds` (a number: that many per new row).
     None: all."""
     if isinstance(earlier_rounds, str):
         return None if earlier_rounds == "accumulate" else 0
@@ -31,9 +31,9 @@ class Kept:
     """Takes the rows of one round after the other, newest first, until `room` of them are taken (None: all).
 
     Args:
-        new: this round's own rows: old ones that equal them are left out.
-        round_: this round's number. Where only a part of an older round's rows has room, whole problems come
-            first in the order of their hashes with it, so that every round takes others.
+        new: this round's own rows; old ones that equal them are left out.
+        round_: this round's number. If only a part of an older round's rows has room, they are taken problem by
+            problem, in an order that depends on the round, so that every round takes others.
     """
 
     def __init__(self, new: Iterable[Any], round_: int, room: int | None):
@@ -42,7 +42,7 @@ class Kept:
         self.duplicates = 0
 
     def take(self, rows: Iterable[Any], age: int) -> list[Any]:
-        """Those of the round `age` rounds ago that stay, in the order that they have there."""
+        """The rows of `age` rounds ago that stay, in their order."""
         fresh = []
         for row in rows:
             content = _content(row)

@@ -1,4 +1,4 @@
-"""What every view is built from, and what every view gives."""
+"""What every view is built from, and what every view returns."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from negrl.records import CORRECT, INCORRECT, Problem, Rollout, SftRow, Step, Tr
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from negrl.recipe import LabelSection
+    from negrl.labeling.section import LabelSection
 
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
 class ViewInputs:
-    """One round's tables. `solutions` are the reference solutions, tokenized and ending with EOS;
-    `steps` by trace id, in order; `v0` the value of each problem's prompt; `max_length` in tokens,
-    prompt and response together (None: no limit). `tokenizer` and `label` split rollouts into steps
-    just as the traces were. `prompts`: token ids by problem id, for methods that sample while they train."""
+    """One round's tables; those that the method does not need (`Method.needs`) are empty.
+
+    `solutions`: the reference solutions, tokenized and ending with EOS. `steps`: by trace id, in order. `v0`: the
+    value of each problem's prompt. `max_length`: in tokens, prompt and response together (None: no limit).
+    `tokenizer` and `label` split rollouts into steps just as the traces were. `prompts`: token ids by problem id."""
 
     problems: dict[str, Problem]
     solutions: list[Trace]
@@ -35,7 +36,7 @@ class ViewInputs:
     prompts: dict[str, list[int]] = field(default_factory=dict)
 
     def fits(self, *parts: list[int]) -> bool:
-        """Have these tokens, one after the other, room within `max_length`?"""
+        """Do these tokens together fit in `max_length`?"""
         return self.max_length is None or sum(map(len, parts)) <= self.max_length
 
 
@@ -56,8 +57,8 @@ class Responses:
 
 
 def by_problem(inputs: ViewInputs, counts: dict[str, int]) -> dict[str, Responses]:
-    """The decided traces of each problem, equal ones (by token ids) once, those without room under
-    `max_length` left out. Counts duplicates, undecided and refused_no_room. Problems and traces are
+    """The decided traces of each problem: equal ones (by token ids) once, without those that exceed
+    `max_length`. Counts duplicates, undecided and refused_no_room. Problems and traces are
     in an order that depends on their ids alone, not on the order of the input."""
     counts.update(duplicates=0, undecided=0, refused_no_room=0)
     seen: set[tuple[str, tuple[int, ...]]] = set()
@@ -83,6 +84,6 @@ def in_order(traces: Iterable[Trace]) -> list[Trace]:
 
 
 def sft_row(trace: Trace) -> SftRow:
-    """Prompt and response; the loss is on the response alone."""
+    """Prompt and response; only the response has a loss."""
     prompt, response = trace.prompt_token_ids, trace.token_ids
     return SftRow(trace.problem_id, trace.trace_id, prompt + response, [-100] * len(prompt) + response)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from negrl.methods import Options
 from negrl.methods.nsr import OutcomeOptions
 from negrl.records import CORRECT, INCORRECT, AdvantageRow, Trace
 from negrl.views.inputs import View, ViewInputs, in_order
 
 
-def build(inputs: ViewInputs, options: Options) -> View[AdvantageRow]:
+def build(inputs: ViewInputs, options: OutcomeOptions) -> View[AdvantageRow]:
     """One row for each decided trace: all its tokens have the advantage `positive_weight` or -1 and are one
-    step, so that a taper looks at the whole response. Equal traces stay: how often the policy writes
-    something is part of its gradient. Right ones that weigh nothing and anchor nothing are left out.
+    step, so that the taper covers the whole response. Duplicates stay: how often the policy writes
+    something is part of its gradient. Right traces with neither weight nor anchor are left out.
     """
-    assert isinstance(options, OutcomeOptions)
     counts = {"rows": 0, "right": 0, "wrong": 0, "undecided": 0, "no_weight": 0, "one_sided": 0, "refused_no_room": 0}
     verdicts: dict[str, set[str]] = defaultdict(set)
     for trace in inputs.traces:

@@ -1,22 +1,20 @@
-"""A right against a wrong response to the same problem: what `dpo` trains on."""
+"""A right response against a wrong one to the same problem: what `dpo` trains on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-from negrl.methods import Options
 from negrl.methods.dpo import DpoOptions
 from negrl.records import PreferenceRow
 from negrl.views.inputs import View, ViewInputs, by_problem
 
 
-def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
+def build(inputs: ViewInputs, options: DpoOptions) -> View[PreferenceRow]:
     """At most `pairs_per_problem` pairs of distinct responses of each problem.
 
     Responses (not pairs) are counted as duplicates, undecided and refused_no_room.
     """
-    assert isinstance(options, DpoOptions)
     counts = {"pairs": 0, "problems": 0}
     rows: list[PreferenceRow] = []
     for problem_id, responses in by_problem(inputs, counts).items():
@@ -38,11 +36,11 @@ def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
 
 
 def _schedule(right: int, wrong: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Distinct pairs of `range(right)` x `range(wrong)`, such that nobody comes a second time while
-    others of its side wait for their first.
+    """Distinct pairs of `range(right)` x `range(wrong)`, in an order in which no index is used again before all
+    others of its side.
 
-    Both sides go round. After lcm(right, wrong) pairs the same ones would come again: from there on
-    the wrong side is one place further.
+    Both sides cycle. After lcm(right, wrong) pairs they would repeat themselves, so from then on the wrong side is
+    shifted by one.
     """
     if not right or not wrong:
         return

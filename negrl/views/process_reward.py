@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 
-from negrl.methods import Options
 from negrl.methods.process_reward import ProcessRewardOptions
 from negrl.records import CORRECT, INCORRECT, Step, StepValueRow, Trace
 from negrl.views.inputs import View, ViewInputs, in_order
 
 
-def build(inputs: ViewInputs, options: Options) -> View[StepValueRow]:
-    """One row for each distinct decided trace with a valued step: the targets stand at the last tokens of
-    its steps, and V_0 at the prompt's last, where `options.prompts` asks for it. With hard targets a value
+def build(inputs: ViewInputs, options: ProcessRewardOptions) -> View[StepValueRow]:
+    """One row for each distinct decided trace with a valued step: the targets are at the last tokens of
+    its steps, and V_0 at the prompt's last token if `options.prompts` asks for it. With hard targets a value
     above 0 is 1."""
-    assert isinstance(options, ProcessRewardOptions)
     counts = {"rows": 0, "targets": 0, "undecided": 0, "no_value": 0, "duplicates": 0, "refused_no_room": 0}
     rows: list[StepValueRow] = []
     seen: set[tuple[str, tuple[int, ...]]] = set()

@@ -1,15 +1,15 @@
 """What led to a right answer against the step that is to blame: what `step_dpo` trains on.
 
 `pairs: step`. Rejected: the pit of a wrong trace, or a spurious step of a right one. Chosen: how the policy
-itself went on from the same prefix where its answer came out right: the step of a labelling rollout that
-started there or passed through, or of another right trace that shares the prefix (at the first step: any right
-trace). The prefix is prompt.
+itself continued the same prefix when its answer ended right: the step of a labeling rollout that started there or
+passed through, or of another right trace with the same prefix (at the first step: any right trace). The prefix
+counts as prompt.
 
-`pairs: solution` (Setlur et al. 2024, arXiv:2406.14532, Algorithm 1). Rejected: a wrong trace up to and with
-its pit. Chosen: a whole right trace of the problem. The problem's prompt is prompt.
+`pairs: solution` (Setlur et al. 2024, arXiv:2406.14532, Algorithm 1). Rejected: a wrong trace up to and
+including its pit. Chosen: a whole right trace of the problem. Only the problem's prompt counts as prompt.
 
-Nothing is added to either side: it ends with EOS only if it did when it was written. So the chosen solutions
-have one, and a rejected prefix has none unless its pit is the last step.
+Nothing is added to either side: it ends with EOS only if the policy wrote one. So chosen solutions have one, and a
+rejected prefix has none unless its pit is the last step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from negrl.methods import Options
 from negrl.methods.step_dpo import StepDpoOptions
 from negrl.records import CORRECT, INCORRECT, PreferenceRow
 from negrl.views.continuations import Continuations, Place, Tokens, right_continuations
@@ -35,13 +34,12 @@ class _Blamed:
     prompt: list[int]
 
 
-def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
+def build(inputs: ViewInputs, options: StepDpoOptions) -> View[PreferenceRow]:
     """At most `pairs_per_problem` pairs of each problem, no two alike.
 
-    Blamed steps take turns, pits first, until all pairs are made or the limit is reached. Each takes
-    the chosen side that most right answers had, of those that no other pair of the same prefix has used
-    yet, or, when all are used, of all that it has not used itself. A chosen side that begins with the
-    rejected one is none.
+    Blamed steps take turns, pits first, until all pairs are made or the limit is reached. Each takes the chosen
+    side that most right answers had, first of those that no other pair with the same prefix has used, then of those
+    that it has not used itself. A chosen side that begins with the rejected one does not count.
 
     `chosen_trace_id` is a rollout id where the chosen step comes from a rollout. Counted: pairs (of
     them pit_pairs and spurious_pairs, and through_pairs: the chosen step is known only from rollouts that
@@ -49,7 +47,6 @@ def build(inputs: ViewInputs, options: Options) -> View[PreferenceRow]:
     in several traces), no_chosen (blamed steps without a right continuation that is different),
     refused_no_room (pairs of which a side with its prefix is longer than `max_length`), undecided.
     """
-    assert isinstance(options, StepDpoOptions)
     counts = {"pairs": 0, "pit_pairs": 0, "spurious_pairs": 0, "through_pairs": 0, "duplicates": 0, "no_chosen": 0}
     counts.update(refused_no_room=0, undecided=0)
     whole = options.pairs == "solution"

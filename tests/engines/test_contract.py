@@ -1,8 +1,7 @@
-"""The one contract, on every engine: real models, real engines. See negrl/engines/base.py."""
+"""The contract, on every engine that is found: real models, real engines. See negrl/engines/base.py."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from negrl.engines import Completion, Engine, Request, open_engine
+from negrl.engines import ENGINES, Completion, Engine, Request, open_engine
+from negrl.engines.section import EngineSection
 from negrl.errors import InputError
-from negrl.recipe import EngineSection, PolicySection
+from negrl.policy import PolicySection
 from tests.engines.helpers import CONTEXT, PARROT_TEXT
 
 
@@ -46,7 +46,8 @@ class Opened:
 
 def on(*models: str) -> pytest.MarkDecorator:
     """Run a test on each engine with each of these models of conftest.py."""
-    pairs = [(kind, model) for kind in ("transformers", "vllm") for model in models]
+    slow = {"vllm": [pytest.mark.slow]}  # it starts processes
+    pairs = [pytest.param((kind, model), marks=slow.get(kind, [])) for kind in ENGINES for model in models]
     return pytest.mark.parametrize("opened", pairs, indirect=True, ids="-".join)
 
 
@@ -58,8 +59,10 @@ def opened(request: pytest.FixtureRequest, models: dict[str, Path]) -> Iterator[
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     kind, model = request.param
-    if kind == "vllm" and importlib.util.find_spec("vllm") is None:
-        pytest.skip("vllm is not installed")
+    try:
+        ENGINES[kind].version()
+    except InputError as error:
+        pytest.skip(str(error))
     folder = str(models[model])
     engine = open_engine(EngineSection(kind=kind, device="cpu"), folder, PolicySection(model=folder))
     yield Opened(
@@ -79,9 +82,8 @@ REQUESTS = [
 
 @sampled
 def test_name_says_kind_and_version(opened: Opened) -> None:
-    kind, version = opened.engine.name.split("-", 1)
-    assert kind == opened.kind
-    assert version[0].isdigit()
+    assert opened.engine.name == ENGINES[opened.kind].version()
+    assert opened.engine.name.removeprefix(f"{opened.kind}-")[0].isdigit()
 
 
 @sampled
@@ -301,7 +303,7 @@ def test_scoring_in_small_batches_gives_the_same(
     models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     """No batch makes more logits than its limit, nor any for a context."""
-    from negrl.engines import transformers
+    from negrl.engines.transformers import engine as decoding
 
     folder = str(models["llama"])
     pairs = [([3 + (i * 5 + j) % 20 for j in range(1 + i * 7 % 40)], [5 + i % 3] * (1 + i % 4)) for i in range(30)]
@@ -310,7 +312,7 @@ def test_scoring_in_small_batches_gives_the_same(
     section = EngineSection(device="cpu", **({limit: value} if limit == "batch_size" else {}))
     engine: Any = open_engine(section, folder, policy)
     if limit != "batch_size":
-        monkeypatch.setattr(transformers, limit, value)
+        monkeypatch.setattr(decoding, limit, value)
     shapes = []
     forward = engine._model.forward
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from negrl.engines import Request, open_engine
+from negrl.engines.section import EngineSection
 from negrl.errors import InputError
-from negrl.recipe import EngineSection, PolicySection
+from negrl.recipe import PolicySection
 
 MIXED = [
     Request([3 + (i * 7 + j) % 20 for j in range(1 + (i * 5) % 17)], n=1 + i % 3, seed=i, max_tokens=2 + (i * 3) % 25)
@@ -35,11 +36,11 @@ def test_batch_size_padding_and_compaction_change_nothing(models: dict[str, Path
 
 
 def test_long_prompts_in_pieces(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from negrl.engines import transformers
+    from negrl.engines.transformers import engine as decoding
 
     engine = engine_on(models["llama"])
     whole = engine.generate(MIXED)
-    monkeypatch.setattr(transformers, "_PREFILL_TOKENS", 3 * len(MIXED))
+    monkeypatch.setattr(decoding, "_PREFILL_TOKENS", 3 * len(MIXED))
     pieces = engine.generate(MIXED)
     assert [c.token_ids for g in pieces for c in g] == [c.token_ids for g in whole for c in g]
 
@@ -83,7 +84,7 @@ def test_learned_positions_and_sliding_windows(models: dict[str, Path], tmp_path
 def test_uniforms_are_uniform_and_unrelated() -> None:
     import torch
 
-    from negrl.engines.sampler import uniforms
+    from negrl.engines.transformers.sampler import uniforms
 
     seeds = torch.arange(20_000)
     here, next_position, next_seed = uniforms(seeds, 0), uniforms(seeds, 1), uniforms(seeds + 1, 0)
@@ -98,7 +99,7 @@ def test_uniforms_are_uniform_and_unrelated() -> None:
 def test_draw_in_slices_and_never_a_token_without_mass(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from negrl.engines import sampler
+    from negrl.engines.transformers import sampler
 
     logits = torch.randn(64, 50, generator=torch.Generator().manual_seed(0))
     logits[:, 0] = logits[:, -1] = float("-inf")
@@ -128,7 +129,6 @@ def test_a_diverged_policy_is_said_not_sampled(models: dict[str, Path], tmp_path
 def test_what_cannot_be_opened_is_one_line(models: dict[str, Path], tmp_path: Path) -> None:
     for fields, folder, message in (
         ({"device": "gpu"}, models["llama"], "engine.device: 'gpu'"),
-        ({"options": {"tensor_parallel_size": 2}}, models["llama"], "engine.options: 'tensor_parallel_size'"),
         ({}, tmp_path, "policy.model: cannot load"),
     ):
         with pytest.raises(InputError) as error:

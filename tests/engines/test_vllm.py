@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from negrl.engines import Request, open_engine
+from negrl.engines.section import EngineSection
 from negrl.errors import InputError
-from negrl.recipe import EngineSection, PolicySection
+from negrl.recipe import PolicySection
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 
@@ -20,6 +21,7 @@ def engine_on(folder: Path, kind: str = "vllm", **fields: Any) -> Any:
     return open_engine(EngineSection(kind=kind, **fields), str(folder), PolicySection(model=str(folder)))
 
 
+@pytest.mark.slow
 def test_options_are_checked_by_name(models: dict[str, Path]) -> None:
     before = dict(os.environ)
     for fields, message in (
@@ -33,6 +35,7 @@ def test_options_are_checked_by_name(models: dict[str, Path]) -> None:
     assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_what_vllm_cannot_run_is_one_line(models: dict[str, Path], tmp_path: Path) -> None:
     """A head_dim of 16: its CPU kernels refuse at the first token, not while loading."""
     import torch
@@ -54,6 +57,7 @@ def test_what_vllm_cannot_run_is_one_line(models: dict[str, Path], tmp_path: Pat
         assert dict(os.environ) == before and not torch.distributed.is_initialized()
 
 
+@pytest.mark.slow
 def test_prefix_cache_interruption_and_the_process_afterwards(models: dict[str, Path]) -> None:
     import torch
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from negrl.policy import build_model, build_tokenizer
-from negrl.recipe import BuildSection
+from negrl.policy import BuildSection, build_model, build_tokenizer
 
 TEXTS = [
     "Question: Ann has 3 apples and buys 4 more. How many?\nAnswer:\n3+4=7\n#### 7\n\nProblem: x^2=9. Solution:\n"

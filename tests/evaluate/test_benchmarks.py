@@ -1,4 +1,4 @@
-"""The nine benchmarks load whole, and their golds can be judged."""
+"""Every benchmark that is found loads whole, and its golds can be judged."""
 
 import gzip
 import json
@@ -10,31 +10,22 @@ from negrl.errors import InputError
 from negrl.evaluate.benchmarks import BENCHMARKS, pick
 from negrl.evaluate.prompts import make_task
 from negrl.evaluate.settings import EvalSettings
-from negrl.recipe import Gsm8kProblems, VerifySection
+from negrl.problems.gsm8k import Gsm8kProblems
+from negrl.recipe import VerifySection
 from negrl.verify import Verifier
 
-COUNTS = {
-    "gsm8k": 1319, "svamp": 1000, "math500": 500, "math": 5000, "aime24": 30, "aime25": 30, "amc23": 40,
-    "minerva": 272, "olympiadbench": 675,
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_all_problems_load(name: str, shared_data: Path) -> None:
     one = BENCHMARKS[name]
-    rows = one.source.rows(shared_data)
-    assert len(rows) == COUNTS[name]
+    rows = one.source.rows(shared_data)  # as many as the benchmark says, or this raises
     assert all(row.question and row.gold for row in rows)
     assert all("{prompt}" in template for template in (one.template, one.chat)) and one.license
     assert not any("final answer within" in row.question for row in rows)  # aime25's file has the instruction inside
 
 
-def test_no_benchmark_is_forgotten() -> None:
-    assert list(BENCHMARKS) == list(COUNTS)
-    assert all(name == one.name for name, one in BENCHMARKS.items())
-
-
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_golds_are_right_answers(name: str, shared_data: Path) -> None:
     """Written as models do, the gold is judged right, and another number is not."""
     rows = BENCHMARKS[name].source.rows(shared_data)
@@ -71,7 +62,7 @@ def test_a_row_too_few_is_an_error(shared_data: Path, tmp_path: Path) -> None:
 def test_mistakes_name_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'gms8k'.*did you mean 'gsm8k'"):
         pick("math500, gms8k")
-    with pytest.raises(InputError, match="expected one or more of gsm8k"):
+    with pytest.raises(InputError, match=r"expected one or more of .*gsm8k"):
         pick(" , ")
     (tmp_path / "aime-24.jsonl").write_text("")
     with pytest.raises(InputError, match=r"no file 'aime24.jsonl'.*did you mean 'aime-24.jsonl'"):
@@ -109,7 +100,7 @@ def test_the_hubs_other_columns() -> None:
         BENCHMARKS["math"].source.read({**row, "solution": "none"}, "w")
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_worked_examples_stand_before_the_question(name: str, shared_data: Path) -> None:
     settings = EvalSettings(few_shot=2, limit=3)
     task = make_task(BENCHMARKS[name], settings, shared_data)

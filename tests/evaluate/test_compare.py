@@ -1,8 +1,6 @@
 """Responses from a file, and two results compared: real GSM8K solutions of two models, with labels."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,10 @@ from negrl.evaluate.responses import Columns
 from negrl.evaluate.results import export_samples, read_results
 from negrl.evaluate.run import Given, evaluate
 from negrl.evaluate.settings import EvalSettings
+from tests import processes
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+pytestmark = pytest.mark.slow
+
 SETTINGS = EvalSettings(bootstrap=200)
 SMALL, LARGE = "6b_finetuning", "175b_verification"
 
@@ -98,12 +98,12 @@ def test_mistakes_of_compare(results: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_on_the_command_line(results: dict[str, Path], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "negrl", "evaluate", "compare", str(results[SMALL]), str(results[LARGE])]
-    done = subprocess.run([*command, "--out", str(tmp_path / "c")], capture_output=True, text=True, cwd=ROOT)
+    command = ("-m", "negrl", "evaluate", "compare", results[SMALL])
+    done = processes.run(*command, results[LARGE], "--out", tmp_path / "c")
     assert done.returncode == 0, done.stderr
     assert "gained" in done.stdout and (tmp_path / "c/compare.md").is_file()
     other = changed(results[LARGE], tmp_path / "other", extract="boxed")
-    done = subprocess.run([*command[:-1], str(other)], capture_output=True, text=True, cwd=ROOT)
+    done = processes.run(*command, other)
     assert done.returncode == 2 and 'extract ("auto" and "boxed")' in done.stderr and "Traceback" not in done.stderr
 
 

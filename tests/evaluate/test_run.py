@@ -1,10 +1,6 @@
 """`negrl evaluate` for real: a tiny model, real problems, kill and resume, lost samples, the files it leaves."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,10 +13,11 @@ from negrl.errors import InputError
 from negrl.evaluate.benchmarks import pick
 from negrl.evaluate.run import evaluate
 from negrl.evaluate.settings import EvalSettings
+from tests import processes
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+pytestmark = pytest.mark.slow
+
 SETTINGS = EvalSettings(n=2, limit=4, max_tokens=6, shard_size=2, bootstrap=100)
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def samples(out: Path, name: str) -> list[dict]:
@@ -71,21 +68,21 @@ def test_a_limit_is_a_part_of_the_whole_and_shards_do_not_matter(
 
 def test_killed_it_goes_on(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "negrl", "evaluate", str(tiny_model), "--benchmark", "svamp", "--data", str(shared_data),
+        "-m", "negrl", "evaluate", tiny_model, "--benchmark", "svamp", "--data", shared_data,
         "--limit", "24", "--shard-size", "2", "--n", "1", "--max-tokens", "80", "--out",
     ]  # fmt: skip
     whole, part = tmp_path / "whole", tmp_path / "part"
-    process = subprocess.Popen([*command, str(part)], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    process = processes.start(*command, part)
     deadline = time.monotonic() + 120
     while len(shards := list(part.glob("samples/*/samples-*.parquet"))) < 2 and time.monotonic() < deadline:
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.is_alive(), "it ended before it could be killed"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (part / "results.json").exists()
     before = {file: file.stat().st_mtime_ns for file in shards}
     for out in (part, whole):
-        done = subprocess.run([*command, str(out)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+        done = processes.run(*command, out)
         assert done.returncode == 0, done.stderr
     assert {file: file.stat().st_mtime_ns for file in before} == before  # not drawn again
     assert len(list(part.glob("samples/*/samples-*.parquet"))) == 12
@@ -145,9 +142,7 @@ def test_other_benchmarks_stay_and_another_model_is_refused(
 
 def test_mistakes_are_one_line(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
     def said(*args: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "scripts/evaluate.py", *args], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
-        )
+        done = processes.run("scripts/evaluate.py", *args)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         return done.stderr
 

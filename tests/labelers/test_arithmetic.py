@@ -4,11 +4,12 @@ import math
 
 import pytest
 
+from negrl.engines.section import SampleSection
 from negrl.labelers.arithmetic import ArithmeticLabeler
 from negrl.labelers.base import Outcome, Task
 from negrl.labeling.driver import label_traces
 from negrl.labeling.rollouts import Tools
-from negrl.recipe import LabelSection, SampleSection
+from negrl.labeling.section import LabelSection
 from negrl.records import Problem, Sampling, Trace, Verdict
 from negrl.steps.split import Span
 from negrl.steps.values import Difference, estimate, exact

@@ -306,7 +306,7 @@ def test_an_option_must_not_hide_a_common_key() -> None:
     class Options_(Options):
         confidence: float = 0.5
 
-    with pytest.raises(TypeError, match="'confidence' is a key of every LabelSection"):
+    with pytest.raises(TypeError, match="'confidence' is taken by LabelSection"):
         _combined(LabelSection, (Options_,))
 
 

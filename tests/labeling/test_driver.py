@@ -12,6 +12,7 @@ import pytest
 
 from negrl.engines.base import Completion, Request
 from negrl.engines.common import first_stop
+from negrl.engines.section import SampleSection
 from negrl.labelers import Ask, open_labeler
 from negrl.labelers.base import CountingLabeler, Task
 from negrl.labelers.bisect import BisectLabeler
@@ -20,7 +21,7 @@ from negrl.labelers.fixed import FixedLabeler
 from negrl.labelers.oracle import OracleLabeler
 from negrl.labeling.driver import LabelResult, label_traces
 from negrl.labeling.rollouts import Tools, cut_at
-from negrl.recipe import LabelSection, SampleSection
+from negrl.labeling.section import LabelSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
 from negrl.steps.values import estimate, prompt_values
 

@@ -14,6 +14,8 @@ from negrl.records import AdvantageRow, Step, Trace
 from negrl.store import Store
 from tests.pipeline.helpers import TINY, Ran
 
+pytestmark = pytest.mark.slow
+
 
 def stage(folder: Path, kind: str):
     (found,) = (folder / "stages").glob(f"{kind}-*")

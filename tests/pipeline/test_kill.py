@@ -1,7 +1,6 @@
 """Killed at any point, the run goes on where it was and ends in the same place."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,10 @@ import pytest
 import negrl.store
 from negrl.records import Trace
 from negrl.store import Store
+from tests import processes
 from tests.pipeline.helpers import TINY, Ran
+
+pytestmark = pytest.mark.slow
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -78,39 +80,36 @@ def test_a_shard_size_changed_on_the_way(
     assert outcome(tmp_path / "run") == outcome(first.folder)
 
 
-def start_and_wait(folder: Path, shows: str) -> subprocess.Popen[str]:
-    """A real `negrl run`, left alone until its store shows a file that matches."""
-    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={folder}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+def wait(folder: Path, shows: str, running: Callable[[], bool]) -> None:
+    """Until the store of a run shows a file that matches."""
     deadline = time.monotonic() + 120
     while not list((folder / "stages").glob(shows)):
-        assert process.poll() is None, "the run ended before it could be stopped"
+        assert running(), "the run ended before it could be stopped"
         assert time.monotonic() < deadline, f"no {shows}"
         time.sleep(0.02)
-    return process
 
 
 def test_ctrl_c_says_that_it_goes_on(tmp_path: Path) -> None:
-    process = start_and_wait(tmp_path, "base-*/checkpoints")
+    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={tmp_path}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait(tmp_path, "base-*/checkpoints", lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     # Python itself dies of the signal when it struck inside an exec(); a shell calls both 130
     assert process.returncode in (130, -signal.SIGINT)
-    assert stderr.strip() == "negrl: stopped; the same command goes on from here"
+    assert stderr.strip() == "negrl: stopped; the same command continues from here"
 
 
 def test_sigkill(first: Ran, tmp_path: Path) -> None:
     """A real process, killed in the middle of its base model's training, then in what follows."""
     folder = tmp_path / "run"
+    command = ("-m", "negrl", "run", TINY, f"output_dir={folder}")
     for shows in ("base-*/checkpoints", "value-*/steps-00000.parquet"):
-        process = start_and_wait(folder, shows)
+        process = processes.start(*command)
+        wait(folder, shows, process.is_alive)
         process.kill()
-        process.communicate()
-    command = [sys.executable, "-m", "negrl", "run", str(TINY), f"output_dir={folder}"]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        process.join()
+    done = processes.run(*command)
     assert done.returncode == 0, done.stderr
     assert "reused" in done.stdout
     assert outcome(folder) == outcome(first.folder)

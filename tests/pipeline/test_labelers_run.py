@@ -35,6 +35,7 @@ def label(first: Ran, tiny: Callable[..., Ran], folder: Path, *overrides: str) -
     return tiny(folder, *overrides, *([] if reads_k else ["label.k=null"]), until="credit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labeler", "overrides"),
     [
@@ -69,6 +70,7 @@ def test_labelers(first: Ran, tiny: Callable[..., Ran], tmp_path: Path, labeler:
         assert "pit" in labels and labels <= {"pit", "neutral", "unlabelled"}
 
 
+@pytest.mark.slow
 def test_a_killed_stage_goes_on_with_the_same_budget(first: Ran, tiny: Callable[..., Ran], tmp_path: Path) -> None:
     overrides = ["label.labeler=adaptive", "label.budget_tokens=900"]
     ran = label(first, tiny, tmp_path / "run", *overrides)

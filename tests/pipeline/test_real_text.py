@@ -8,6 +8,8 @@ import pytest
 from negrl.pipeline import run
 from negrl.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

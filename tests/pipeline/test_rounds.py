@@ -14,6 +14,8 @@ from negrl.pipeline import run
 from negrl.records import AdvantageRow, arrow_schema
 from tests.pipeline.helpers import TINY, Ran
 
+pytestmark = pytest.mark.slow
+
 ARM = "step_advantage"
 ALONE = [f"arms.{name}=null" for name in ("sft", "rft", "dpo", "step_dpo")]
 TWO, THREE = ([*ALONE, f"arms.{ARM}.rounds={n}"] for n in (2, 3))
@@ -185,7 +187,7 @@ def test_what_means_nothing_is_refused_before_any_work(overrides: list[str], exp
 def test_what_is_inherited_by_a_single_round_is_no_mistake(tiny: Callable[..., Ran], tmp_path: Path) -> None:
     """rft has one round, step_advantage two: the setting is for the latter. At another temperature rft may keep."""
     from negrl.recipe import load_recipe
-    from negrl.recipe.train import check_rounds
+    from negrl.recipe.schema import check_rounds
 
     check_rounds(load_recipe(TINY, ["train.earlier_rounds=accumulate"]))
     check_rounds(load_recipe(TINY, ["arms.rft.rounds=2", keeping(0.5, "rft"), "sample.temperature=0.7"]))

@@ -18,6 +18,8 @@ from negrl.records import Step, Trace
 from negrl.store import Store
 from tests.pipeline.helpers import TINY, Ran
 
+pytestmark = pytest.mark.slow
+
 ARMS = ["sft", "rft", "dpo", "step_dpo", "step_advantage"]
 
 
@@ -98,7 +100,7 @@ def test_run_again_reuses_everything(first: Ran, tiny: Callable[..., Ran], tmp_p
         ("report.traces=3", {"report"}, {"sft · evaluate", "credit"}),
         ("sample.shard_size=7", {"report"}, {"sample", "value the steps", "sft · evaluate"}),
         ("evaluate.bootstrap=300", {"report"}, {"base · evaluate", "step_advantage · evaluate"}),
-        ("label.pattern=Step", {"report"}, {"value the steps", "credit"}),
+        ("engine.batch_size=7", {"report"}, {"value the steps", "credit"}),
         ("policy.dtype=bfloat16", {"base model", "sample"}, set()),
         ("arms.dpo=null", {"report"}, {"sample", "sft · evaluate"}),
     ],
@@ -148,7 +150,7 @@ def test_an_overlong_prompt_is_named(tmp_path: Path) -> None:
     recipe = yaml.safe_load(TINY.read_text())
     recipe["problems"] = {"source": "jsonl", "path": str(tmp_path / "p.jsonl"), "solution": "how"}
     recipe["policy"]["build"]["corpus"] = "solutions"
-    recipe |= {"evaluate": None, "output_dir": str(tmp_path / "run"), "label": {"k": 1}}
+    recipe |= {"evaluate": None, "output_dir": str(tmp_path / "run"), "label": {}}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.raises(InputError, match=r"problems: '1\+1\+.*\.\.\.' \(jsonl.*\) has 82 tokens.*context of 64"):
         run(load_recipe(tmp_path / "r.yaml"))

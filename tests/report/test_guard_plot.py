@@ -1,7 +1,11 @@
 """The guards' panel: drawn where a training was guarded, its rounds one after another."""
 
+import pytest
+
 from negrl.report import ArmReport, RunReport, write_report
 from negrl.report.guard_plot import guard_points, guards_figure
+
+pytestmark = pytest.mark.slow
 
 LOOKS = [
     {"step": 0, "guard/right/logp": -0.5, "guard/bad/logp": -1.0, "guard/tripped": 0.0},

@@ -51,6 +51,7 @@ def full_report() -> RunReport:
     )
 
 
+@pytest.mark.slow
 def test_results_json_has_exactly_the_promised_keys(tmp_path: Path) -> None:
     paths = write_report(full_report(), tmp_path)
     results = json.loads(paths.results_json.read_text())
@@ -85,6 +86,7 @@ def test_results_json_is_strict_where_numbers_are_not() -> None:
     assert results["label"] == {"rate": None, "nested": [1.0, None]}
 
 
+@pytest.mark.slow
 def test_plots_are_pngs_of_a_readable_size(tmp_path: Path) -> None:
     paths = write_report(full_report(), tmp_path)
     assert [p.name for p in paths.plots] == ["results.png", "training.png", "advantages.png"]
@@ -96,6 +98,7 @@ def test_plots_are_pngs_of_a_readable_size(tmp_path: Path) -> None:
         assert 5_000 < len(data) < 400_000
 
 
+@pytest.mark.slow
 def test_plots_with_nothing_to_plot_are_left_out_and_stale_ones_removed(tmp_path: Path) -> None:
     write_report(full_report(), tmp_path)
     paths = write_report(RunReport("empty"), tmp_path)
@@ -104,6 +107,7 @@ def test_plots_with_nothing_to_plot_are_left_out_and_stale_ones_removed(tmp_path
     assert "<h1>empty</h1>" in paths.index_html.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spurious", [None, 0.0, 1.0])
 def test_odd_arms_are_drawn(tmp_path: Path, spurious: float | None) -> None:
     """pass@1 of 0 and 1, an arm without evaluation, one logged point, `$` in a name, a nan loss."""

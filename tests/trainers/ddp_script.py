@@ -1,14 +1,14 @@
-"""Run by test_distributed under torchrun: trains every case, each process calling `fit`."""
+"""Run by test_distributed in two processes: trains every case, each process calling `fit`."""
 
 import sys
 from pathlib import Path
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers.distributed import check_processes
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 
 
@@ -33,14 +33,14 @@ def train(model: str, out: Path, rows_per_process: int) -> None:
             "logging_steps": 1,
             **options,
         }
-        fit(METHODS[name], fields, rows, row_type, model, out / name, PolicySection(model=model), 0)
+        fit(Training(METHODS[name], fields, PolicySection(model=model), model), rows, row_type, out / name)
 
 
 def train_nothing(model: str, out: Path) -> None:
     """5 rows fill no global batch of 8."""
     fields = {"per_device_train_batch_size": 4, "dataloader_drop_last": True}
     try:
-        fit(METHODS["sft"], fields, sft_rows(5), SftRow, model, out, PolicySection(model=model), 0)
+        fit(Training(METHODS["sft"], fields, PolicySection(model=model), model), sft_rows(5), SftRow, out)
     except InputError as error:
         print(f"refused: {error}", flush=True)
 

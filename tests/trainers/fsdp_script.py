@@ -1,4 +1,4 @@
-"""Trainings that test_fsdp compares. Run as a script it is what torchrun starts: FSDP2 for real, over gloo on the
+"""Trainings that test_fsdp compares. Run as a script it is what two processes run: FSDP2 for real, over gloo on the
 CPU, down the path of a GPU run (accelerate's FSDP2, the trainers, `fit`).
 
 accelerate shards on GPUs only: on a CPU its state says MULTI_CPU, and an FSDP config is passed over. `shard_here`
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
 from negrl.trainers import checkpoints
 from negrl.trainers.distributed import barrier, check_processes, world_size
-from negrl.trainers.fit import FitResult, fit
+from negrl.trainers.fit import FitResult, Training, fit
 from tests.trainers.helpers import sft_rows
 from tests.trainers.test_tree_training import advantages, pairs
 
@@ -61,7 +61,9 @@ def train(name: str, models: Path, out: Path, **more) -> FitResult:
     base = {"learning_rate": 1e-3, "logging_steps": 1, "guards": None, **fields, **more}
     accumulated = base.get("gradient_accumulation_steps", 1)
     base["per_device_train_batch_size"] = 8 // world_size() // accumulated
-    return fit(METHODS[method], base, rows, ROW_TYPES[method], model, out, PolicySection(model=model, **policy), 0)
+    return fit(
+        Training(METHODS[method], base, PolicySection(model=model, **policy), model), rows, ROW_TYPES[method], out
+    )
 
 
 def resumed(name: str, models: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trainings that test_invariance compares. Run as a script it is what torchrun starts: each process calls `fit`
+"""Trainings that test_invariance compares. Run as a script it is what two processes run: each calls `fit`
 for every layout of its number of processes, then for the methods that have no layouts to compare."""
 
 from __future__ import annotations
@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.pipeline.online import RecipeOnline
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
 from negrl.trainers.distributed import check_processes, world_size
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from tests.trainers.helpers import sft_rows
 from tests.trainers.test_methods import unary_rows
 from tests.trainers.test_process_reward import value_rows
@@ -36,7 +37,7 @@ OTHERS = {
 def train(method: str, rows: list, row_type: type, model: str, out: Path, layout: tuple[int, int], **fields) -> None:
     base = {"learning_rate": 1e-3, "logging_steps": 1, "guards": None}
     base |= {"per_device_train_batch_size": layout[0], "gradient_accumulation_steps": layout[1]}
-    fit(METHODS[method], {**base, **fields}, rows, row_type, model, out, PolicySection(model=model), 0)
+    fit(Training(METHODS[method], {**base, **fields}, PolicySection(model=model), model), rows, row_type, out)
 
 
 def train_all(model: str, out: Path) -> None:
@@ -54,10 +55,8 @@ def train_online(model: str, out: Path) -> None:
     out.mkdir(exist_ok=True)
     wanted = recipe(Path(model), out, k=2)
     fields = {"learning_rate": 1e-2, "per_device_train_batch_size": 16, "num_generations": 8, "logging_steps": 1}
-    fit(
-        METHODS["step_grpo"], {**fields, "max_steps": 2}, PROMPTS, PromptRow, model, out / "out", wanted.policy, 0,
-        recipe=wanted,
-    )  # fmt: skip
+    training = Training(METHODS["step_grpo"], {**fields, "max_steps": 2}, wanted.policy, model)
+    fit(training, PROMPTS, PromptRow, out / "out", online=RecipeOnline(wanted))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def test_the_small_head_and_trls_fused_head_are_the_same_function(tiny, monkeypa
     assert torch.equal(scores.mask, inputs["labels"][:, 1:] != -100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "dpo", "step_advantage"])
 def test_training_through_either_head_gives_the_same_model(method, tiny, tmp_path, monkeypatch):
     from tests.trainers.test_fit import KINDS

@@ -12,6 +12,7 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.trainers.distributed import barrier, check_processes, is_main, world_size
+from tests import processes
 from tests.trainers.helpers import sft_rows
 from tests.trainers.test_fit import difference, run, weights
 
@@ -26,11 +27,11 @@ def launch(*command, **environment):
     return subprocess.run([sys.executable, *map(str, command)], env=env, capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tiny, tmp_path):
     from tests.trainers.ddp_script import cases, train
 
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "ddp_script.py", tiny, tmp_path / "two", 2)
+    done = processes.run(HERE / "ddp_script.py", tiny, tmp_path / "two", 2, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("2 processes, backend gloo, DistributedType.MULTI_CPU") == 1
     assert done.stdout.count("refused: train: 5 rows do not fill one global batch of 8") == 2  # both processes say it
@@ -55,6 +56,7 @@ def test_two_processes_train_what_one_does(tiny, tmp_path):
 ASK = "from negrl.trainers.distributed import check_processes; check_processes()"
 
 
+@pytest.mark.slow
 def test_accelerates_silent_single_process_is_refused(tmp_path):
     """The real launcher, with what it really leaves in the environment."""
     (tmp_path / "ask.py").write_text(ASK)
@@ -76,6 +78,7 @@ def test_fewer_processes_than_asked_for_are_refused(capsys, monkeypatch):
 TINY = HERE.parent / "pipeline" / "tiny.yaml"
 
 
+@pytest.mark.slow
 def test_fsdp_that_fell_back_to_copies_is_refused():
     """The real launcher with our own config, on a machine without a GPU."""
     root = HERE.parent.parent
@@ -132,6 +135,7 @@ def test_the_trainer_itself_is_looked_at(left, fields, expected, tiny, tmp_path,
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_importing_the_room_loads_no_torch():
     rooms = "negrl.trainers, negrl.methods, negrl.trainers.distributed, negrl.trainers.fit"
     done = launch("-c", f"import sys, {rooms}; assert 'torch' not in sys.modules")

@@ -8,10 +8,12 @@ import torch
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import AdvantageRow, PreferenceRow, SftRow
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
+
+pytestmark = pytest.mark.slow
 
 KINDS = {
     "sft": (sft_rows, SftRow),
@@ -27,7 +29,9 @@ def run(method, rows, tiny, out, fields=None, on_step=None, dtype="float32", see
         base["anchor"] = 0.0  # the bare loss, unless the test asks for the anchor
     policy = PolicySection(model=str(tiny), dtype=dtype)
     row_type = KINDS[method][1]
-    return fit(METHODS[method], {**base, **(fields or {})}, rows, row_type, str(tiny), out, policy, seed, on_step)
+    return fit(
+        Training(METHODS[method], {**base, **(fields or {})}, policy, str(tiny), seed), rows, row_type, out, on_step
+    )
 
 
 def load(path):

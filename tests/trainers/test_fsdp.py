@@ -1,4 +1,4 @@
-"""FSDP2 on two gloo processes against one process that shards nothing: see fsdp_script, which torchrun starts once
+"""FSDP2 on two gloo processes against one process that shards nothing: see fsdp_script, which is started once
 for all cases."""
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import pytest
 from safetensors.torch import load_file
 
 from negrl.trainers.checkpoints import is_whole
+from tests import processes
 from tests.trainers import fsdp_script
 from tests.trainers.helpers import build
-from tests.trainers.test_distributed import launch
 
-HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
+
 CASES = list(fsdp_script.cases())
 LOSS, NORM, WEIGHTS = 1e-5, 1e-4, 2e-5
 """Largest difference: of a loss, absolute and relative; of a gradient norm, relative; of a weight, absolute."""
@@ -32,8 +33,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sharded(models, tmp_path_factory):
     out = tmp_path_factory.mktemp("sharded")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "fsdp_script.py", models, out)
+    done = processes.run(fsdp_script.__file__, models, out, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 processes, backend gloo, DistributedType.FSDP" in done.stdout
     return out, done.stdout

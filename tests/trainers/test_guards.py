@@ -13,6 +13,8 @@ from negrl.trainers.guards.probes import hold_out
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows, tokens
 from tests.trainers.test_fit import KINDS, difference, log_probs, run, weights
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"holdout": 0.25, "at_least": 2, "every": 2, "samples": 3, "max_new_tokens": 6, "samples_every": 4}
 NEVER = {
     name: None
@@ -181,9 +183,8 @@ def test_pairs_of_one_problem_are_held_out_together(tiny, tmp_path):
 
 def test_the_command_line_ends_with_code_3_and_one_sentence(tiny, tmp_path):
     import random
-    import subprocess
-    import sys
 
+    from tests import processes
     from tests.trainers.helpers import CHARACTERS
 
     rng = random.Random(0)
@@ -206,8 +207,7 @@ train:
   guards: {{holdout: 0.25, at_least: 2, every: 2}}
 """
     )
-    command = [sys.executable, "-m", "negrl", "run", str(tmp_path / "r.yaml"), "--until", "train"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run("-m", "negrl", "run", tmp_path / "r.yaml", "--until", "train")
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith("negrl: a guard stopped the training at step ") and done.stderr.count("\n") == 1
     (model,) = (tmp_path / "run" / "stages").glob("train-*/model")

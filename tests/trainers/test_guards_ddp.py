@@ -1,11 +1,13 @@
-"""Guards and step normalization with two real processes (gloo) against one. Run as a script, this file is what
-torchrun starts."""
+"""Guards and step normalization with two real processes (gloo) against one. Run as a script, this file is
+what the two run."""
 
 import json
 import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 GUARDS = {
     "holdout": 0.25,
@@ -21,9 +23,9 @@ GUARDS = {
 
 def train(model, out, rows_per_process):
     from negrl.methods import METHODS
-    from negrl.recipe import PolicySection
+    from negrl.policy import PolicySection
     from negrl.records import AdvantageRow, SftRow
-    from negrl.trainers.fit import fit
+    from negrl.trainers.fit import Training, fit
     from tests.trainers.helpers import advantage_rows, sft_rows
 
     base = {"per_device_train_batch_size": rows_per_process, "num_train_epochs": 2, "logging_steps": 1}
@@ -34,15 +36,14 @@ def train(model, out, rows_per_process):
         ("sft", sft_rows(44), SftRow, wild),
     ):
         policy = PolicySection(model=str(model))
-        fit(METHODS[name], {**base, **fields}, rows, row_type, str(model), out / name, policy, 0)
+        fit(Training(METHODS[name], {**base, **fields}, policy, str(model)), rows, row_type, out / name)
 
 
 def test_two_processes_see_and_decide_what_one_does(tiny, tmp_path):
-    from tests.trainers.test_distributed import launch
+    from tests import processes
     from tests.trainers.test_fit import difference, weights
 
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, __file__, tiny, tmp_path / "two")
+    done = processes.run(__file__, tiny, tmp_path / "two", processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     train(tiny, tmp_path / "one", 8)
     for name in ("step_advantage", "sft"):

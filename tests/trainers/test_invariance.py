@@ -12,12 +12,13 @@ import pytest
 from safetensors.torch import load_file
 
 from negrl.errors import InputError
+from tests import processes
 from tests.trainers import layouts_script
 from tests.trainers.layouts_script import LAYOUTS, OTHERS, ROWS, STEPS
-from tests.trainers.test_distributed import launch
 from tests.trainers.test_step_grpo import model as five  # noqa: F401  (a fixture)
 
-HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
+
 LOSS, NORM, WEIGHTS = 1e-5, 1e-5, 1e-5
 """Largest difference: of a loss, absolute and relative; of a gradient norm, relative; of a weight, absolute."""
 NAMES = [f"{rows}x{accumulation}x{n}" for n, layouts in LAYOUTS.items() for rows, accumulation in layouts]
@@ -35,8 +36,7 @@ def weights(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def trained(tiny, five, tmp_path_factory):  # noqa: F811
     out = tmp_path_factory.mktemp("layouts")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "layouts_script.py", tiny, five, out, "two")
+    done = processes.run(layouts_script.__file__, tiny, five, out, "two", processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     layouts_script.train_all(str(tiny), out)
     return out

@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers.checkpoints import is_whole
 from negrl.trainers.config import configure
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.loading import load_network
+from tests import processes
 from tests.trainers.helpers import advantage_rows, build, pair_rows, sft_rows
-from tests.trainers.test_distributed import launch
 from tests.trainers.test_fit import difference, load, weights
 from tests.trainers.test_methods import unary_rows
 from tests.trainers.test_process_reward import value_rows
@@ -44,7 +43,9 @@ SMALL = {"r": 4, "alpha": 12}
 def train(method, rows, model, out, lora=SMALL, dtype="float32", seed=0, on_step=None, **fields):
     base = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model), dtype=dtype, lora=None if lora is None else LoraSection(**lora))
-    return fit(METHODS[method], {**base, **fields}, rows, type(rows[0]), str(model), out, policy, seed, on_step)
+    return fit(
+        Training(METHODS[method], {**base, **fields}, policy, str(model), seed), rows, type(rows[0]), out, on_step
+    )
 
 
 def by_hand(model: Path, adapter: Path, scale: float) -> dict[str, torch.Tensor]:
@@ -60,6 +61,7 @@ def by_hand(model: Path, adapter: Path, scale: float) -> dict[str, torch.Tensor]
 # --- what comes out -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(ROWS))
 def test_the_model_is_the_start_plus_the_adapter(method, tiny, tmp_path):
     result = train(method, ROWS[method](), tiny, tmp_path)
@@ -76,6 +78,7 @@ def test_the_model_is_the_start_plus_the_adapter(method, tiny, tmp_path):
     assert AutoTokenizer.from_pretrained(result.model_path).eos_token == "<eos>"
 
 
+@pytest.mark.slow
 def test_peft_reads_the_adapter(tiny, tmp_path):
     from peft import PeftModel
 
@@ -87,6 +90,7 @@ def test_peft_reads_the_adapter(tiny, tmp_path):
     assert difference(weights(result.model_path), by_hand(tiny, tmp_path / "adapter", 12 / 4**0.5)) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_seed_alone_makes_the_adapter(tiny, tmp_path):
     torch.manual_seed(1)
     one = train("sft", sft_rows(16), tiny, tmp_path / "a", seed=3)
@@ -97,6 +101,7 @@ def test_the_seed_alone_makes_the_adapter(tiny, tmp_path):
     assert difference(weights(one.model_path), weights(third.model_path)) > 1e-3
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_frozen_weights_are_rounded_and_the_adapters_are_not(tiny, tmp_path, monkeypatch):
     from negrl.trainers import lora
 
@@ -119,6 +124,7 @@ def test_in_bfloat16_the_frozen_weights_are_rounded_and_the_adapters_are_not(tin
     assert all(torch.equal(value, expected[name].bfloat16()) for name, value in merged.items())
 
 
+@pytest.mark.slow
 def test_modules_to_save_are_trained_whole_and_merged(tiny, tmp_path):
     result = train("sft", sft_rows(16), tiny, tmp_path, {**SMALL, "modules_to_save": ["norm"]})
     before, after = weights(tiny), weights(result.model_path)
@@ -126,6 +132,7 @@ def test_modules_to_save_are_trained_whole_and_merged(tiny, tmp_path):
     assert torch.equal(before["model.layers.0.input_layernorm.weight"], after["model.layers.0.input_layernorm.weight"])
 
 
+@pytest.mark.slow
 def test_a_whole_head_is_trained_where_it_is_not_tied(tmp_path):
     model = build(tmp_path / "untied", tied=False)
     result = train("sft", sft_rows(16), model, tmp_path / "out", {**SMALL, "modules_to_save": ["lm_head"]})
@@ -135,6 +142,7 @@ def test_a_whole_head_is_trained_where_it_is_not_tied(tmp_path):
     assert result.log_history[1]["loss"] < result.log_history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_a_process_reward_model_keeps_its_trained_head(tiny, tmp_path):
     from transformers import AutoModelForTokenClassification
 
@@ -148,6 +156,7 @@ def test_a_process_reward_model_keeps_its_trained_head(tiny, tmp_path):
     assert changed - {"score.weight", "score.bias"} == {n for n in start if n.endswith("proj.weight")}
 
 
+@pytest.mark.slow
 def test_full_training_after_adapters_leaves_no_adapter(tiny, tmp_path):
     train("sft", sft_rows(8), tiny, tmp_path)
     train("sft", sft_rows(8), tiny, tmp_path, lora=None)
@@ -157,6 +166,7 @@ def test_full_training_after_adapters_leaves_no_adapter(tiny, tmp_path):
 # --- the reference, kills, processes, trees ----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_the_reference_is_the_start_known_before_or_not(method, tiny, tmp_path):
     """No second model: the policy with its adapters off. Both ways the same, and the start's own value first."""
@@ -173,6 +183,7 @@ def test_the_reference_is_the_start_known_before_or_not(method, tiny, tmp_path):
 FIELDS = {"num_train_epochs": 3, "save_steps": 4, "save_total_limit": 2, "lr_scheduler_type": "cosine"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "step_advantage"])
 def test_a_killed_training_goes_on_from_its_adapter(method, tiny, tmp_path):
     rows = {"dpo": pair_rows, "step_advantage": lambda n: advantage_rows(n, logprob=None)}[method](36)
@@ -189,6 +200,7 @@ def test_a_killed_training_goes_on_from_its_adapter(method, tiny, tmp_path):
     assert difference(weights(whole.model_path), weights(resumed.model_path)) < 1e-6
 
 
+@pytest.mark.slow
 def test_half_an_adapter_is_no_checkpoint(tiny, tmp_path):
     with pytest.raises(Killed):
         train("sft", sft_rows(36), tiny, tmp_path, on_step=kill_at(5), **FIELDS)
@@ -198,6 +210,7 @@ def test_half_an_adapter_is_no_checkpoint(tiny, tmp_path):
     assert not is_whole(weights_file.parent)
 
 
+@pytest.mark.slow
 def test_other_adapters_are_another_training(tiny, tmp_path):
     steps = []
 
@@ -210,6 +223,7 @@ def test_other_adapters_are_another_training(tiny, tmp_path):
     assert run({**SMALL, "r": 8}) == [1, 2] and run(None) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("method", ["dpo", "step_advantage"])
 def test_on_token_trees_the_same_adapter_is_learnt(method, checkpointing, tiny, tmp_path):
@@ -225,9 +239,9 @@ def test_on_token_trees_the_same_adapter_is_learnt(method, checkpointing, tiny, 
     assert difference(weights(on.model_path), weights(tiny)) > 1e-3
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tiny, tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "test_lora.py", tiny, tmp_path / "two", 4)
+    done = processes.run(__file__, tiny, tmp_path / "two", 4, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     both(tiny, tmp_path / "one", 8)
     for name in ("dpo", "step_advantage"):
@@ -246,6 +260,7 @@ def both(model, out, rows_per_process):
 # --- what is refused ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lora", "expected"),
     [
@@ -270,7 +285,7 @@ def test_wrong_settings_are_found_in_the_recipe(tmp_path):
     for override, expected in {
         "policy.lora.rank=8": "rank",
         "policy.lora.r=0": "policy.lora.r",
-        "policy.lora.target_modules='('": "is no pattern",
+        "policy.lora.target_modules='('": "is not a valid pattern",
         "policy.load_in_4bit=true": "load_in_4bit: weights of 4 bits can't be trained: set policy.lora",
     }.items():
         with pytest.raises(InputError, match=expected):
@@ -295,6 +310,7 @@ def test_four_bits_want_bitsandbytes_and_a_gpu(tiny, tmp_path, monkeypatch):
             configured()
 
 
+@pytest.mark.slow
 def test_a_following_reference_is_refused(tiny, tmp_path):
     with pytest.raises(InputError, match=r"train\.sync_ref_model: not with policy\.lora"):
         train("dpo", pair_rows(8), tiny, tmp_path, sync_ref_model=True, precompute_ref_log_probs=False)
@@ -321,6 +337,7 @@ def test_trainings_have_other_keys_and_samplings_the_same(tmp_path):
     assert full[1] == one[1] == other[1]
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_adapters_in_the_start_and_the_arms_only(tmp_path):
     """From a model that is built here, through sampling and labels, to an evaluation of the merged model."""
     import io

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from negrl.methods import METHODS
-from negrl.recipe import PolicySection
-from negrl.recipe.train import LoraSection
+from negrl.methods import METHODS, SharedPrefixes
+from negrl.policy import LoraSection, PolicySection
 from negrl.trainers import compat
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.head import AT_LEAST
 from tests.trainers.helpers import advantage_rows, build, sft_rows
 from tests.trainers.test_fit import difference, weights
@@ -25,27 +24,32 @@ from tests.trainers.test_step_grpo import recipe as online_recipe
 from tests.trainers.test_step_grpo import train as train_online
 from tests.trainers.test_tree_training import advantages, answers, pairs
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 20_000
 LIMIT = (AT_LEAST + 10) * VOCABULARY
 """Numbers: a tile of logits and a little. Every batch below has twice as many tokens to score."""
-ROWS = {
+ROWS_OF = {
     "sft": lambda: sft_rows(16),
-    "dft": lambda: sft_rows(16),
     "rft": answers,
-    "dpo": pairs,
-    "kto": lambda: unary_rows(16, 16),
-    "step_dpo": pairs,
-    "step_advantage": advantages,  # a third of them without logprobs, which the start policy scores
-    "nsr": lambda: advantage_rows(16),
-    "topr": lambda: advantage_rows(16),
+    "preference": pairs,
+    "step_preference": pairs,
+    "unary": lambda: unary_rows(16, 16),
+    "advantage": advantages,  # a third of them without logprobs, which the start policy scores
+    "outcome": lambda: advantage_rows(16),
+    "process_reward": lambda: value_rows(16),
 }
-SHARING = ("rft", "dpo", "step_dpo", "step_advantage", "nsr", "topr")
+"""View -> rows that share prefixes, where such rows are to be expected."""
+OFFLINE = {name: method for name, method in METHODS.items() if not method.online}
+ROWS = {name: ROWS_OF[method.view] for name, method in OFFLINE.items()}
+WITH_HEAD = [name for name, method in OFFLINE.items() if method.makes_policy]
+SHARING = [name for name in WITH_HEAD if issubclass(METHODS[name].options, SharedPrefixes)]
 
 
 def train(method, rows, model, out, lora=False, dtype="float32", **fields):
     base = {"learning_rate": 1e-3, "per_device_train_batch_size": 32, "max_steps": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model), dtype=dtype, lora=LoraSection(r=4) if lora else None)
-    return fit(METHODS[method], {**base, **fields}, rows, type(rows[0]), str(model), out, policy, 0)
+    return fit(Training(METHODS[method], {**base, **fields}, policy, str(model)), rows, type(rows[0]), out)
 
 
 class TooLarge(Exception):
@@ -78,7 +82,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-CASES = [(method, False) for method in ROWS] + [(method, True) for method in SHARING]
+CASES = [(method, False) for method in WITH_HEAD] + [(method, True) for method in SHARING]
 
 
 @pytest.mark.parametrize(("method", "shared"), CASES)
@@ -88,7 +92,7 @@ def test_no_method_makes_a_batch_of_logits(method, shared, wide, tmp_path, monke
     with Watch():
         result = train(method, rows, wide, tmp_path / "tiles", **fields)
     assert result.steps == 1
-    if shared and method in ("dpo", "step_dpo", "step_advantage", "rft"):
+    if shared and METHODS[method].view != "outcome":
         assert result.log_history[0]["tokens_per_unique"] > 1.2
     monkeypatch.setattr(compat, "SMALL_LOGITS", 1 << 50)  # one tile for everything: does the watch see it?
     with pytest.raises(TooLarge, match=str(VOCABULARY)), Watch():
@@ -130,9 +134,7 @@ def first(result) -> dict[str, float]:
     return {k: v for k, v in result.log_history[0].items() if isinstance(v, float)}
 
 
-@pytest.mark.parametrize(
-    ("method", "lora"), [*((m, False) for m in [*ROWS, "process_reward"]), ("kto", True), ("step_advantage", True)]
-)
+@pytest.mark.parametrize(("method", "lora"), [*((m, False) for m in ROWS), ("kto", True), ("step_advantage", True)])
 def test_checkpointing_changes_nothing_and_bfloat16_little(method, lora, tiny, tmp_path, monkeypatch):
     from torch.utils import checkpoint
 
@@ -140,7 +142,7 @@ def test_checkpointing_changes_nothing_and_bfloat16_little(method, lora, tiny, t
     original = checkpoint.checkpoint
     for place in (checkpoint, __import__("transformers").modeling_utils):
         monkeypatch.setattr(place, "checkpoint", lambda *a, **k: ran.append(1) or original(*a, **k))
-    rows = value_rows(16) if method == "process_reward" else ROWS[method]()
+    rows = ROWS[method]()
     plain = train(method, rows, tiny, tmp_path / "plain", lora)
     assert not ran
     again = train(method, rows, tiny, tmp_path / "again", lora, gradient_checkpointing=True)

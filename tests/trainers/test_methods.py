@@ -12,18 +12,20 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from negrl.errors import InputError
-from negrl.methods import METHODS, check_fields
-from negrl.recipe import PolicySection
-from negrl.records import AdvantageRow, PreferenceRow, SftRow, UnaryRow
-from negrl.trainers.fit import fit
+from negrl.methods import METHODS
+from negrl.policy import PolicySection
+from negrl.records import AdvantageRow, PreferenceRow, UnaryRow
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.kto import balanced
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows, tokens
+
+pytestmark = pytest.mark.slow
 
 
 def train(method, rows, model, out, **fields):
     base = {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model))
-    return fit(METHODS[method], {**base, **fields}, rows, type(rows[0]), str(model), out, policy, 0)
+    return fit(Training(METHODS[method], {**base, **fields}, policy, str(model)), rows, type(rows[0]), out)
 
 
 def load(path):
@@ -114,7 +116,7 @@ def test_nll_keeps_the_chosen_side_up(tiny, tmp_path):
 
 def test_nll_and_loss_type_are_at_odds(tmp_path):
     with pytest.raises(ValueError, match="nll: it sets loss_type and loss_weights itself; leave out loss_type"):
-        check_fields("dpo", {"nll": 1.0, "loss_type": ["ipo"]})
+        METHODS["dpo"].check_fields({"nll": 1.0, "loss_type": ["ipo"]})
     with pytest.raises(InputError, match=r"train\.nll: it sets"):
         train("dpo", pair_rows(2), tmp_path, tmp_path, nll=1.0, loss_weights=[1.0])
 
@@ -298,8 +300,5 @@ def sides(row):
 def test_every_method_is_one_module_and_its_defaults_are_known_fields():
     for name, method in METHODS.items():
         assert method.name == name
-        check_fields(name, method.defaults)
-        assert method.options.model_fields.keys() >= set(method.view_reads)
-    assert [n for n, m in METHODS.items() if not m.makes_policy] == ["process_reward"]
-    assert [n for n, m in METHODS.items() if not m.reads_traces] == ["sft", "dft", "step_grpo"]
-    assert METHODS["rft"].config == "sft" and SftRow
+        assert METHODS.origin(name) == f"negrl.methods.{name}"
+        method.check_fields(method.defaults)

@@ -11,6 +11,8 @@ from tests.trainers.helpers import advantage_rows
 from tests.trainers.test_fit import difference, log_probs, run, weights
 from tests.trainers.test_tree_training import advantages
 
+pytestmark = pytest.mark.slow
+
 
 def aged(rows, ages=(0, 1, 2)):
     return [dataclasses.replace(r, age=ages[i % len(ages)]) for i, r in enumerate(rows)]

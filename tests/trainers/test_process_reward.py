@@ -14,11 +14,11 @@ from negrl.errors import InputError
 from negrl.labelers.base import Task
 from negrl.labelers.prm import PrmLabeler, scores
 from negrl.methods import METHODS
-from negrl.recipe import PolicySection
+from negrl.policy import PolicySection
 from negrl.records import CORRECT, INCORRECT, Problem, StepValueRow
 from negrl.steps.split import Span
 from negrl.steps.values import exact
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
 from negrl.trainers.process_reward import NO_TARGET, value_loss
 from tests.trainers.helpers import tokens
 
@@ -45,7 +45,7 @@ def value_rows(count: int, seed: int = 0) -> list[StepValueRow]:
 def train(rows, model, out, **fields):
     base = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "num_train_epochs": 1, "logging_steps": 1}
     policy = PolicySection(model=str(model))
-    return fit(METHODS["process_reward"], {**base, **fields}, rows, StepValueRow, str(model), out, policy, 0)
+    return fit(Training(METHODS["process_reward"], {**base, **fields}, policy, str(model)), rows, StepValueRow, out)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,7 @@ def test_the_loss_is_cross_entropy_at_the_targets_alone():
     assert torch.allclose(logits.grad, torch.tensor(expected, dtype=torch.float64), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns_the_values_from_the_policys_backbone(prm, tiny):
     first, last = prm.log_history[0], prm.log_history[-2]
     entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))  # what soft targets leave
@@ -85,6 +86,7 @@ def test_it_learns_the_values_from_the_policys_backbone(prm, tiny):
     assert "model.safetensors" in names and not any(n.endswith((".bin", ".pt")) for n in names)
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_that_of_the_untrained_head(tiny, tmp_path):
     from transformers import AutoModelForTokenClassification
 
@@ -101,6 +103,7 @@ def test_the_first_loss_is_that_of_the_untrained_head(tiny, tmp_path):
     assert result.log_history[0]["loss"] == pytest.approx(total / count, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [18, 21])  # the last global batch: two fillers beside 2 rows, or 1, 1, 1 and 2 rows
 def test_accumulated_micro_batches_equal_one_batch(count, tiny, tmp_path):
     rows = value_rows(count)
@@ -112,6 +115,7 @@ def test_accumulated_micro_batches_equal_one_batch(count, tiny, tmp_path):
         assert a["value/error"] == pytest.approx(b["value/error"], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, expected",
     [
@@ -129,6 +133,7 @@ def test_bad_rows_are_refused(change, expected, tiny, tmp_path):
         train([good, dataclasses.replace(good, **change)], tiny, tmp_path)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_company(prm):
     rows = value_rows(12, seed=5)
     together = scores(str(prm.model_path), [places(r) for r in rows])
@@ -140,6 +145,7 @@ def test_scores_do_not_depend_on_the_company(prm):
         assert one == pytest.approx(other, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sequences, expected",
     [

@@ -6,8 +6,11 @@ import shutil
 import pytest
 
 from negrl.trainers.checkpoints import TimedCheckpoints, is_whole, last_checkpoint
+from tests import processes
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 from tests.trainers.test_fit import difference, run, weights
+
+pytestmark = pytest.mark.slow
 
 
 class Killed(Exception):
@@ -104,11 +107,8 @@ for folder in map(Path, sys.argv[3:]):
 def test_two_processes_killed_and_resumed(tiny, tmp_path):
     """Two go on as two, and end where one process with their global batch ends that never stopped. One alone, with
     another global batch, starts over; a training that is done stays done."""
-    from tests.trainers.test_distributed import launch
-
     (tmp_path / "two.py").write_text(TWO)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", tmp_path / "two.py")
-    done = launch(*torchrun, tiny, 6, tmp_path / "out")
+    done = processes.run(tmp_path / "two.py", tiny, 6, tmp_path / "out", processes=2)
     assert done.returncode != 0 and "test_resume.Killed" in done.stderr, done.stderr[-3000:]
     # 3 steps per epoch: the checkpoint is one step into the second.
     assert last_checkpoint(tmp_path / "out" / "checkpoints").name == "checkpoint-4"
@@ -116,7 +116,7 @@ def test_two_processes_killed_and_resumed(tiny, tmp_path):
     steps = []
     run("sft", sft_rows(36), tiny, tmp_path / "out", fields("sft"), on_step=lambda s, *_: steps.append(s))
     assert steps == list(range(1, 16))
-    done = launch(*torchrun, tiny, "never", tmp_path / "resumed", tmp_path / "out")
+    done = processes.run(tmp_path / "two.py", tiny, "never", tmp_path / "resumed", tmp_path / "out", processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed returned [5, 6, 7, 8, 9]" in done.stdout and "out returned [5, 6, 7, 8, 9]" in done.stdout
     one = {**fields("sft"), "per_device_train_batch_size": 16}

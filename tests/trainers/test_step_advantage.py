@@ -11,6 +11,8 @@ from negrl.recipe import load_recipe
 from tests.trainers.helpers import advantage_rows
 from tests.trainers.test_fit import difference, log_probs, run, weights
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 name: r
 problems: {source: chain}

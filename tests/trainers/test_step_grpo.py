@@ -12,9 +12,12 @@ import torch
 
 from negrl.errors import InputError
 from negrl.methods import METHODS
+from negrl.pipeline.online import RecipeOnline
 from negrl.recipe import Recipe
 from negrl.records import PromptRow
-from negrl.trainers.fit import fit
+from negrl.trainers.fit import Training, fit
+
+pytestmark = pytest.mark.slow
 
 ALPHABET = ["<pad>", "<eos>", "1", "2", "\n"]
 EOS, ROOM = 1, 5
@@ -68,9 +71,8 @@ def train(model: Path, folder: Path, wanted: Recipe, on_step=None, **fields):
         "learning_rate": 1e-2, "per_device_train_batch_size": 32, "num_generations": 8, "logging_steps": 1,
         "max_steps": 1,
     }  # fmt: skip
-    method = METHODS["step_grpo"]
-    fields = {**base, **fields}
-    return fit(method, fields, ROWS, PromptRow, str(model), folder / "out", wanted.policy, 0, on_step, wanted)
+    training = Training(METHODS["step_grpo"], {**base, **fields}, wanted.policy, str(model))
+    return fit(training, ROWS, PromptRow, folder / "out", on_step, RecipeOnline(wanted))
 
 
 def right(ids: list[int]) -> bool:
@@ -216,21 +218,25 @@ def _in(model: Path, folder: Path) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    "fields, label, expected",
+    "fields, expected",
     [
-        ({"temperature": 0.7}, {}, "train.temperature: step_grpo samples as the recipe says; set sample.temperature"),
-        ({"num_generations": 5}, {}, "must be divisible by num_generations"),
-        ({"loss_type": "vespoo"}, {}, "train.loss_type: expected one of grpo"),
-        ({}, {"labeler": "none"}, "set label.labeler to adaptive or fixed"),
+        ({"temperature": 0.7}, "train.temperature: step_grpo samples as the recipe says; set sample.temperature"),
+        ({"num_generations": 5}, "must be divisible by num_generations"),
+        ({"loss_type": "vespoo"}, "train.loss_type: expected one of grpo"),
     ],
 )
-def test_mistakes_are_one_clear_line(fields, label, expected, model, tmp_path):
+def test_mistakes_are_one_clear_line(fields, expected, model, tmp_path):
     with pytest.raises(InputError, match=expected) as caught:
-        train(model, tmp_path, recipe(model, tmp_path, **label), **fields)
+        train(model, tmp_path, recipe(model, tmp_path), **fields)
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_recipe_it_says_so(model, tmp_path):
-    with pytest.raises(InputError, match="step_grpo samples and labels while it trains: it needs the whole recipe"):
-        policy = recipe(model, tmp_path).policy
-        fit(METHODS["step_grpo"], {}, ROWS, PromptRow, str(model), tmp_path / "out", policy, 0)
+def test_a_recipe_without_a_labeler_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="needs step values: set label"):
+        recipe(model, tmp_path, labeler="none", k=None)
+
+
+def test_without_a_labeler_to_ask_it_says_so(model, tmp_path):
+    training = Training(METHODS["step_grpo"], {}, recipe(model, tmp_path).policy, str(model))
+    with pytest.raises(InputError, match="step_grpo samples and labels while it trains: `fit` needs `online`"):
+        fit(training, ROWS, PromptRow, tmp_path / "out")

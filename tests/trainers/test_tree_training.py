@@ -13,13 +13,11 @@ from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
 from negrl.trainers import compat
 from negrl.trainers.batches import GlobalBatches
 from negrl.trainers.rows import training_columns
+from tests import processes
 from tests.trainers import test_fit
 from tests.trainers.helpers import tokens
 from tests.trainers.test_batches import steps_of
-from tests.trainers.test_distributed import launch
 from tests.trainers.test_fit import difference, run, weights
-
-HERE = Path(__file__).parent
 
 
 def pairs(problems=6, each=4, seed=0):
@@ -77,6 +75,7 @@ def logs(result):
     return [line for line in result.log_history if "loss" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rft", "dpo", "step_dpo", "step_advantage"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_trained_model_is_the_same_with_and_without(method, checkpointing, tiny, tmp_path, monkeypatch):
@@ -99,6 +98,7 @@ def test_the_trained_model_is_the_same_with_and_without(method, checkpointing, t
         assert one["tokens_per_unique"] > 1.3 and "tokens_per_unique" not in other
 
 
+@pytest.mark.slow
 def test_the_reference_computed_in_the_step_is_on_the_tree_too(tiny, tmp_path):
     fields = {**LIVELY, "train_sampling_strategy": "sequential", "precompute_ref_log_probs": False}
     on = run("dpo", pairs(), tiny, tmp_path / "on", fields)
@@ -107,6 +107,7 @@ def test_the_reference_computed_in_the_step_is_on_the_tree_too(tiny, tmp_path):
     assert logs(on)[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "step_advantage"])
 def test_the_cut_into_micro_batches_changes_nothing(method, tiny, tmp_path):
     """1 x 16 = 2 x 8 = 8 x 2, with trees (16 rows share more than 2) and without."""
@@ -129,9 +130,9 @@ def test_the_cut_into_micro_batches_changes_nothing(method, tiny, tmp_path):
             assert difference(model, whole) > 1e-4
 
 
+@pytest.mark.slow
 def test_two_processes_with_trees_train_what_one_does(tiny, tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = launch(*torchrun, HERE / "test_tree_training.py", tiny, tmp_path / "two", 2)
+    done = processes.run(__file__, tiny, tmp_path / "two", 2, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     train(str(tiny), tmp_path / "one", 8)
     for name in ("step_dpo", "step_advantage"):
@@ -146,6 +147,7 @@ def train(model, out, rows_per_process):
         run(name, ROWS[name](), model, out / name, {**LIVELY, "per_device_train_batch_size": rows_per_process})
 
 
+@pytest.mark.slow
 def test_a_model_that_can_not_share_trains_without_and_says_so(tmp_path, tiny, caplog):
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -185,6 +187,7 @@ def test_groups_of_one_row_are_no_groups():
     ).global_batches(0)
 
 
+@pytest.mark.slow
 def test_problems_are_numbered_as_they_come():
     rows = [dataclasses.replace(r, problem_id=p) for r, p in zip(pairs(1, 4), "baba", strict=True)]
     table = training_columns(to_arrow(PreferenceRow, rows), PreferenceRow)

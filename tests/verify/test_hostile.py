@@ -16,6 +16,8 @@ from negrl.verify.extract import EXTRACTORS, extract
 from negrl.verify.pool import Failure, Pool, _pools, shared_pool
 from tests.verify.hostile import ANSWERS, GOLDS, LARGE, RESPONSES, SENTINEL, SMALL
 
+pytestmark = pytest.mark.slow
+
 SECTION = VerifySection(timeout=0.5, memory_mb=512, workers=2)
 SLACK = 15.0
 """Seconds beyond the limit that one answer may take on a machine that does much else."""

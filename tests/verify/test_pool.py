@@ -18,6 +18,8 @@ from negrl.recipe import VerifySection
 from negrl.verify.pool import Failure, Pool, shared_pool
 from tests.verify import jobs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 import negrl.verify as verify_room
-from negrl.problems.files import read_rows
+from negrl.files import read_rows
 from negrl.recipe import VerifySection
 from negrl.records import Verdict
 from negrl.verify import Verifier
 from negrl.verify.pool import Pool
+
+pytestmark = pytest.mark.slow
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 COLUMNS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")

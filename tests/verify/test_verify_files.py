@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from negrl import tables
+from negrl import files
 from negrl.errors import InputError
 from negrl.recipe import VerifySection
 from negrl.verify.files import Keys, kept_names, verify_file
@@ -245,7 +245,7 @@ def test_parquet_to_json_lines_and_back(tmp_path: Path) -> None:
 def test_json_lines_to_parquet_finds_one_schema_over_all_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables.sources, "ROWS", 2)
+    monkeypatch.setattr(files.sources, "ROWS", 2)
     lines = [
         {"gold": "5", "text": r"\boxed{5}", "n": 1, "deep": {"a": None}, "empty": {}, "nothing": None, "list": []},
         {"gold": "5", "text": r"\boxed{6}"},
@@ -376,7 +376,7 @@ def test_a_response_that_was_cut_off_is_truncated(tmp_path: Path, name: str) -> 
 
 @pytest.mark.parametrize("kinds", [("jsonl", "parquet"), ("parquet", "jsonl"), ("parquet", "parquet")])
 def test_many_batches_make_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str]) -> None:
-    monkeypatch.setattr(tables.sources, "ROWS", 7)
+    monkeypatch.setattr(files.sources, "ROWS", 7)
     rows = [{"n": n, "gold": str(n), "text": f"#### {n - n % 2}"} for n in range(100)]
     source, out = tmp_path / f"in.{kinds[0]}", tmp_path / f"out.{kinds[1]}"
     if kinds[0] == "parquet":
@@ -388,15 +388,16 @@ def test_many_batches_make_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [(r["n"], r["verdict"]) for r in found] == [(n, ("correct", "incorrect")[n % 2]) for n in range(100)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Parquet in one row group to JSON lines to Parquet to .gz, in batches of 2 MB: 60 MB take what 15 MB take."""
     code = (
         "import sys\n"
-        "import negrl.tables.sources, pyarrow.parquet\n"
+        "import negrl.files.sources, pyarrow.parquet\n"
         "from negrl.recipe import VerifySection\n"
         "from negrl.verify.files import Keys, verify_file\n"
-        "negrl.tables.sources.BYTES = 2 << 20\n"
+        "negrl.files.sources.BYTES = 2 << 20\n"
         "for a, b in zip(sys.argv[1:], sys.argv[2:]):\n"
         "    verify_file(a, Keys('gold', 'text'), b, VerifySection())\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"

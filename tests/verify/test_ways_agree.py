@@ -7,10 +7,13 @@ import sys
 from collections import Counter
 from fractions import Fraction
 
+import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from negrl.verify.equivalence import Outcome, compare_math, compare_plain, formulas
+
+pytestmark = pytest.mark.slow
 
 UNITS = [
     "",

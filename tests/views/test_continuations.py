@@ -9,7 +9,7 @@ import pytest
 
 from negrl.methods.step_dpo import StepDpoOptions
 from negrl.steps.split import split_steps
-from negrl.views import build_view, continuations
+from negrl.views import VIEWS, continuations
 from negrl.views.continuations import right_continuations
 from tests.views.test_views import LABEL, TOKENIZER, Table, ids, pairs
 
@@ -79,7 +79,7 @@ def test_a_rollout_that_started_earlier_and_passes_through_gives_the_chosen_step
     table.roll(wrong, 0, "incorrect", "4;1;!8.")
     table.roll(wrong, 0, "correct", "9;6;!7.")  # another way: never comes by
     table.roll(wrong, -1, "correct", "3;4;5;!7.")  # the pit step itself
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert sorted(pairs(view.rows)) == [("9?3;4;", "2;", "5;"), ("9?3;4;", "6;", "5;")]
     assert {r.chosen_trace_id for r in view.rows} == {"r000", "r001"}
     assert (view.counts["pairs"], view.counts["through_pairs"]) == (2, 2)
@@ -91,7 +91,7 @@ def test_a_rollout_of_another_trace_passes_through_too(table):
     elsewhere = table.add("q", "incorrect", "3;1;!8.", {1: "bad"})
     table.roll(other, 0, "correct", "4;6;!7.")
     table.roll(elsewhere, 0, "correct", "4;0;!7.")  # another problem
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?3;4;", "6;", "5;")]
     assert view.counts["through_pairs"] == 1
 
@@ -100,7 +100,7 @@ def test_what_started_at_the_place_comes_first_and_counts_as_such(table):
     wrong = table.add("p", "incorrect", "3;4;!8.", {1: "pit"})
     table.roll(wrong, -1, "correct", "3;6;!7.")
     table.roll(wrong, 0, "correct", "6;!7.")
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?3;", "6;", "4;")]
     assert (view.rows[0].chosen_trace_id, view.counts["through_pairs"]) == ("r001", 0)
 

@@ -15,7 +15,7 @@ from negrl.methods.psr_nsr import PsrNsrOptions
 from negrl.methods.step_dpo import StepDpoOptions
 from negrl.methods.topr import ToprOptions
 from negrl.records import PromptRow, StepValueRow
-from negrl.views import build_view
+from negrl.views import VIEWS
 from negrl.views.unary import _others
 from tests.views.test_views import EOS, Table, ids, pairs, text
 
@@ -37,7 +37,7 @@ def test_a_right_solution_against_the_wrong_prefix_up_to_its_pit(table):
     table.add("p", "incorrect", "3;4;5;!8.", {1: "pit", 2: "bad"})
     table.add("p", "correct", "5;2;!7.", {0: "spurious"})
     table.add("q", "correct", "6;!7.", {})
-    view = build_view("step_preference", table.inputs(), solutions())
+    view = VIEWS["step_preference"].build(table.inputs(), solutions())
     assert sorted(pairs(view.rows)) == [("9?", "1;2;!7.", "3;4;"), ("9?", "5;2;!7.", "3;4;")]
     # The solution ends with EOS; the prefix is cut, and gets none.
     assert all(r.chosen_ids[-1] == EOS and EOS not in r.rejected_ids for r in view.rows)
@@ -48,16 +48,16 @@ def test_a_right_solution_against_the_wrong_prefix_up_to_its_pit(table):
 def test_a_pit_at_the_end_keeps_the_eos_that_it_has(table):
     table.add("p", "correct", "1;!7.", {})
     table.add("p", "incorrect", "3;!8.", {1: "pit"})
-    assert pairs(build_view("step_preference", table.inputs(), solutions()).rows) == [("9?", "1;!7.", "3;!8.")]
+    assert pairs(VIEWS["step_preference"].build(table.inputs(), solutions()).rows) == [("9?", "1;!7.", "3;!8.")]
 
 
 def test_a_solution_that_begins_with_the_rejected_prefix_is_none(table):
     table.add("p", "correct", "3;4;!7.", {})
     table.add("p", "incorrect", "3;4;!8.", {1: "pit"})
-    view = build_view("step_preference", table.inputs(), solutions())
+    view = VIEWS["step_preference"].build(table.inputs(), solutions())
     assert (view.rows, view.counts["no_chosen"]) == ([], 1)
     table.add("p", "correct", "1;!7.", {})
-    assert pairs(build_view("step_preference", table.inputs(), solutions()).rows) == [("9?", "1;!7.", "3;4;")]
+    assert pairs(VIEWS["step_preference"].build(table.inputs(), solutions()).rows) == [("9?", "1;!7.", "3;4;")]
 
 
 def test_solutions_take_turns_and_the_limit_holds(table):
@@ -65,7 +65,7 @@ def test_solutions_take_turns_and_the_limit_holds(table):
         table.add("p", "correct", right, {})
     for wrong in ("3;!8.", "4;!8.", "5;!8."):
         table.add("p", "incorrect", wrong, {0: "pit"})
-    view = build_view("step_preference", table.inputs(), solutions(pairs_per_problem=4))
+    view = VIEWS["step_preference"].build(table.inputs(), solutions(pairs_per_problem=4))
     assert pairs(view.rows) == [
         ("9?", "1;!7.", "3;"), ("9?", "2;!7.", "4;"), ("9?", "1;!7.", "5;"), ("9?", "2;!7.", "3;"),
     ]  # fmt: skip
@@ -74,9 +74,9 @@ def test_solutions_take_turns_and_the_limit_holds(table):
 def test_both_sides_of_a_solution_pair_need_room(table):
     table.add("p", "correct", "1;1;!7.", {})
     table.add("p", "incorrect", "3;!8.", {0: "pit"})
-    view = build_view("step_preference", table.inputs(max_length=8), solutions())
+    view = VIEWS["step_preference"].build(table.inputs(max_length=8), solutions())
     assert (view.rows, view.counts["refused_no_room"]) == ([], 1)
-    assert len(build_view("step_preference", table.inputs(max_length=9), solutions()).rows) == 1
+    assert len(VIEWS["step_preference"].build(table.inputs(max_length=9), solutions()).rows) == 1
 
 
 # --- outcome ------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def outcomes(table: Table) -> None:
 @pytest.mark.parametrize(("options", "up"), [(PsrNsrOptions(), 0.1), (ToprOptions(), 1.0)])
 def test_whole_responses_weigh_their_verdict(table, options, up):
     outcomes(table)
-    view = build_view("outcome", table.inputs(), options)
+    view = VIEWS["outcome"].build(table.inputs(), options)
     assert [(r.trace_id, r.advantages[2], r.correct) for r in view.rows] == [
         ("t0", up, True), ("t1", -1, False), ("t2", -1, False), ("t4", -1, False), ("t5", up, True),
     ]  # fmt: skip
@@ -108,15 +108,15 @@ def test_whole_responses_weigh_their_verdict(table, options, up):
 
 def test_nsr_takes_wrong_responses_alone_unless_right_ones_anchor(table):
     outcomes(table)
-    view = build_view("outcome", table.inputs(), OutcomeOptions())
+    view = VIEWS["outcome"].build(table.inputs(), OutcomeOptions())
     assert {r.correct for r in view.rows} == {False} and view.counts["no_weight"] == 2
-    anchored = build_view("outcome", table.inputs(), OutcomeOptions(anchor=0.1))
+    anchored = VIEWS["outcome"].build(table.inputs(), OutcomeOptions(anchor=0.1))
     assert [r.advantages[-1] for r in anchored.rows if r.correct] == [0.0, 0.0]
 
 
 def test_one_sided_problems_can_be_left_out(table):
     outcomes(table)
-    view = build_view("outcome", table.inputs(), ToprOptions(one_sided=False))
+    view = VIEWS["outcome"].build(table.inputs(), ToprOptions(one_sided=False))
     assert {r.problem_id for r in view.rows} == {"p"} and view.counts["one_sided"] == 2
 
 
@@ -124,7 +124,7 @@ def test_logprobs_of_another_distribution_are_left_for_the_trainer(table):
     outcomes(table)
     warm = [dataclasses.replace(t, sampling=dataclasses.replace(t.sampling, temperature=0.7)) for t in table.traces]
     table.traces = warm
-    assert all(r.logprobs == [] for r in build_view("outcome", table.inputs(), ToprOptions()).rows)
+    assert all(r.logprobs == [] for r in VIEWS["outcome"].build(table.inputs(), ToprOptions()).rows)
 
 
 # --- unary --------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_logprobs_of_another_distribution_are_left_for_the_trainer(table):
 
 def test_unary_rows_are_the_distinct_decided_responses(table):
     outcomes(table)
-    view = build_view("unary", table.inputs(), KtoOptions())
+    view = VIEWS["unary"].build(table.inputs(), KtoOptions())
     assert [(text(r.prompt_ids), text(r.completion_ids), r.label) for r in view.rows] == [
         ("9?", "1;!7.", True), ("9?", "2;!8.", False), ("9?", "3;!8.", False), ("9?", "4;!7.", True),
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_at_most_so_many_of_each_side(table):
     for i in range(5):
         table.add("p", "correct", f"{i};!7.")
         table.add("p", "incorrect", f"{i};!8.")
-    view = build_view("unary", table.inputs(), KtoOptions(responses_per_problem=2))
+    view = VIEWS["unary"].build(table.inputs(), KtoOptions(responses_per_problem=2))
     assert (view.counts["right"], view.counts["wrong"]) == (2, 2)
 
 
@@ -166,10 +166,10 @@ def test_kl_partners_are_of_other_problems_where_they_can_be():
 def test_a_kl_partner_is_cut_to_the_room(table):
     table.add("p", "correct", "1;!7.")
     table.add("q", "incorrect", "2;1;1;!8.")
-    short = build_view("unary", table.inputs(max_length=11), KtoOptions())
+    short = VIEWS["unary"].build(table.inputs(max_length=11), KtoOptions())
     assert [len(r.kl_ids) for r in short.rows] == [9, 5]
     table.traces[0] = dataclasses.replace(table.traces[0], prompt_token_ids=ids("999?"))
-    assert [len(r.kl_ids) for r in build_view("unary", table.inputs(max_length=11), KtoOptions()).rows] == [7, 5]
+    assert [len(r.kl_ids) for r in VIEWS["unary"].build(table.inputs(max_length=11), KtoOptions()).rows] == [7, 5]
 
 
 # --- process reward -----------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_targets_stand_at_the_ends_of_the_prompt_and_the_steps(table):
     table.add("p", "undecided", "1;", {})
     table.add("p", "correct", "6;!7.", {})
     valued(table, nan, nan)
-    view = build_view("process_reward", table.inputs(v0=0.4), ProcessRewardOptions())
+    view = VIEWS["process_reward"].build(table.inputs(v0=0.4), ProcessRewardOptions())
     assert view.rows == [
         StepValueRow("p", "t0", ids("9?1;23;!8."), [1, 3, 6, 9], [0.4, 0.75, 0.125, 0.0]),
         StepValueRow("p", "t1", ids("9?4;5;!7."), [1, 5, 8], [0.4, 0.5, 1.0]),
@@ -198,7 +198,7 @@ def test_targets_stand_at_the_ends_of_the_prompt_and_the_steps(table):
     assert view.counts == {
         "rows": 2, "targets": 7, "undecided": 1, "no_value": 1, "duplicates": 0, "refused_no_room": 0,
     }  # fmt: skip
-    hard = build_view("process_reward", table.inputs(v0=0.4), ProcessRewardOptions(targets="hard", prompts=False))
+    hard = VIEWS["process_reward"].build(table.inputs(v0=0.4), ProcessRewardOptions(targets="hard", prompts=False))
     assert [r.values for r in hard.rows] == [[1.0, 1.0, 0.0], [1.0, 1.0]]
     assert hard.rows[0].positions == [3, 6, 9]
 
@@ -210,6 +210,6 @@ def test_prompts_with_room_for_an_answer(table):
     table.add("p", "correct", "1;!7.")
     table.add("q", "correct", "1;!7.")
     inputs = dataclasses.replace(table.inputs(max_length=3), prompts={"q": ids("99?"), "p": ids("9?")})
-    view = build_view("prompts", inputs, Options())
+    view = VIEWS["prompts"].build(inputs, Options())
     assert view.rows == [PromptRow("p", "9?", ids("9?"), "7")]
     assert view.counts == {"rows": 1, "refused_no_room": 1}

@@ -11,14 +11,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from negrl.errors import InputError
-from negrl.methods import METHODS, Options
+from negrl.methods import METHODS, Options, in_training
 from negrl.methods.dpo import DpoOptions
 from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.methods.step_dpo import StepDpoOptions
 from negrl.recipe import LabelSection
-from negrl.records import AdvantageRow, PreferenceRow, Problem, Rollout, Sampling, SftRow, Step, Trace
+from negrl.records import PreferenceRow, Problem, Rollout, Sampling, SftRow, Step, Trace
 from negrl.steps.split import split_steps
-from negrl.views import VIEWS, ViewInputs, build_view
+from negrl.views import VIEWS, ViewInputs, view_of
 from negrl.views.preference import _schedule
 
 LABEL = LabelSection(split="chain")
@@ -101,15 +101,31 @@ def pairs(rows: list[PreferenceRow]) -> list[tuple[str, str, str]]:
     return [(text(r.prompt_ids), text(r.chosen_ids), text(r.rejected_ids)) for r in rows]
 
 
-def test_every_method_has_its_view() -> None:
-    assert {m.view for m in METHODS.values()} <= set(VIEWS)
-    assert (VIEWS["rft"].row_type, VIEWS["step_preference"].row_type) == (SftRow, PreferenceRow)
-    assert VIEWS["advantage"].row_type is AdvantageRow
+def test_every_method_has_its_view_and_every_view_its_method() -> None:
+    assert {method.view for method in METHODS.values()} == set(VIEWS)
+    for method in METHODS.values():
+        assert view_of(method) is VIEWS[method.view]
+        assert method.options().for_view().keys() <= method.options.model_fields.keys() - {"guards"}
 
 
-def test_unknown_view_names_the_nearest(table) -> None:
+def test_a_method_whose_view_is_missing_or_lacks_its_options_is_refused() -> None:
+    wrong = dataclasses.replace(METHODS["step_dpo"], view="step_prefrence")
     with pytest.raises(InputError, match="unknown view 'step_prefrence' \\(did you mean 'step_preference'\\?\\)"):
-        build_view("step_prefrence", table.inputs(), Options())
+        view_of(wrong)
+    with pytest.raises(InputError, match="view 'advantage' reads StepAdvantageOptions; DpoOptions is not derived"):
+        view_of(dataclasses.replace(METHODS["dpo"], view="advantage"))
+
+
+class ShortPairs(DpoOptions):
+    """As a plugin would have them."""
+
+    pairs_per_problem: int = 2
+    longest: int = 9
+    pause: float = in_training(0.1)
+
+
+def test_options_are_in_the_views_key_unless_they_say_that_only_training_reads_them() -> None:
+    assert ShortPairs(longest=3).for_view() == {"pairs_per_problem": 2, "longest": 3}
 
 
 # --- sft, rft -----------------------------------------------------------------------------------
@@ -119,10 +135,10 @@ def test_sft_masks_the_prompt_and_refuses_what_does_not_fit(table) -> None:
     short = table.add("p", "correct", "1;!7.")
     long = table.add("q", "correct", "1;1;1;!7.")
     table.solutions, table.traces = [long, short], []
-    view = build_view("sft", table.inputs(max_length=7), Options())
+    view = VIEWS["sft"].build(table.inputs(max_length=7), Options())
     assert view.rows == [SftRow("p", "t0", ids("9?1;!7."), [-100, -100, *ids("1;!7.")])]
     assert view.counts == {"rows": 1, "refused_no_room": 1}
-    assert len(build_view("sft", table.inputs(), Options()).rows) == 2
+    assert len(VIEWS["sft"].build(table.inputs(), Options()).rows) == 2
 
 
 def test_rft_keeps_each_right_answer_once(table) -> None:
@@ -131,7 +147,7 @@ def test_rft_keeps_each_right_answer_once(table) -> None:
         ("q", "correct", "1;!7."), ("q", "undecided", "1;1;1;"), ("q", "incorrect", "!8."),
     ]:  # fmt: skip
         table.add(problem, verdict, response)
-    view = build_view("rft", table.inputs(), Options())
+    view = VIEWS["rft"].build(table.inputs(), Options())
     assert [(r.problem_id, text(r.input_ids)) for r in view.rows] == [
         ("p", "9?1;!7."), ("p", "9?2;!7."), ("q", "9?1;!7."),
     ]  # fmt: skip
@@ -161,7 +177,7 @@ def test_preference_pairs(table) -> None:
     ]:  # fmt: skip
         table.add("p", verdict, response)
     table.add("q", "correct", "1;!7.")
-    view = build_view("preference", table.inputs(max_length=10), DpoOptions(pairs_per_problem=3))
+    view = VIEWS["preference"].build(table.inputs(max_length=10), DpoOptions(pairs_per_problem=3))
     assert pairs(view.rows) == [("9?", "1;!7.", "1;!8."), ("9?", "2;!7.", "2;!8."), ("9?", "1;!7.", "2;!8.")]
     assert (view.rows[0].chosen_trace_id, view.rows[0].rejected_trace_id) == ("t0", "t1")
     assert view.counts == {"pairs": 3, "problems": 1, "duplicates": 1, "undecided": 1, "refused_no_room": 1}
@@ -175,7 +191,7 @@ def test_order_of_the_input_does_not_matter(table) -> None:
     ]:  # fmt: skip
         inputs = table.inputs()
         backwards = dataclasses.replace(inputs, traces=inputs.traces[::-1], rollouts=inputs.rollouts[::-1])
-        assert build_view(name, backwards, options) == build_view(name, inputs, options)
+        assert VIEWS[name].build(backwards, options) == VIEWS[name].build(inputs, options)
 
 
 # --- step preference ----------------------------------------------------------------------------
@@ -196,7 +212,7 @@ def example(table: Table) -> tuple[Trace, Trace]:
 
 def test_a_pit_against_the_first_step_of_a_right_rollout(table) -> None:
     example(table)
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?3;", "6;", "4;")]
     assert (view.rows[0].chosen_trace_id, view.rows[0].rejected_trace_id) == ("r000", "t1")
     assert view.counts == {
@@ -211,7 +227,7 @@ def test_a_pit_at_the_first_step_takes_right_traces(table) -> None:
     table.add("p", "correct", "5;2;!7.", {0: "spurious"})  # known to be bad itself: never chosen
     table.add("q", "correct", "6;!7.", {})
     wrong = table.add("p", "incorrect", "4;5;!8.", {0: "pit"})
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [
         ("9?", "1;", "4;"), ("9?", "3;", "5;"), ("9?", "3;", "4;"), ("9?", "1;", "5;"),
     ]  # fmt: skip
@@ -222,7 +238,7 @@ def test_a_pit_at_the_first_step_takes_right_traces(table) -> None:
 def test_right_traces_that_share_the_prefix_count_as_rollouts(table) -> None:
     table.add("p", "correct", "3;2;!7.", {})
     table.add("p", "incorrect", "3;4;!8.", {1: "pit"})
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?3;", "2;", "4;")]
     assert view.rows[0].chosen_trace_id == "t0"
 
@@ -231,7 +247,7 @@ def test_a_spurious_step_of_a_right_trace_is_rejected(table) -> None:
     right = table.add("p", "correct", "1;2;3;!7.", {1: "spurious"})
     table.roll(right, 0, "correct", "5;!7.")
     table.roll(right, 0, "correct", "2;!7.")
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?1;", "5;", "2;")]
     assert (view.counts["pit_pairs"], view.counts["spurious_pairs"]) == (0, 1)
 
@@ -241,11 +257,11 @@ def test_the_most_frequent_chosen_step_first_and_distinct_ones_before_any_twice(
     table.add("p", "incorrect", "3;5;!8.", {1: "pit"})
     for response in ("7;!7.", "6;!7.", "6;1;!7."):
         table.roll(a, 0, "correct", response)
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [
         ("9?3;", "6;", "4;"), ("9?3;", "7;", "5;"), ("9?3;", "7;", "4;"), ("9?3;", "6;", "5;"),
     ]  # fmt: skip
-    limited = build_view("step_preference", table.inputs(), StepDpoOptions(pairs_per_problem=3))
+    limited = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions(pairs_per_problem=3))
     assert pairs(limited.rows) == pairs(view.rows)[:3]
     assert limited.counts["pairs"] == limited.counts["pit_pairs"] == 3
 
@@ -254,7 +270,7 @@ def test_the_same_blamed_step_in_two_traces_is_one_pair(table) -> None:
     a = table.add("p", "incorrect", "3;4;!8.", {1: "pit"})
     table.add("p", "incorrect", "3;4;5;!9.", {1: "pit"})
     table.roll(a, 0, "correct", "6;!7.")
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?3;", "6;", "4;")]
     assert view.counts["duplicates"] == 1
 
@@ -263,7 +279,7 @@ def test_nothing_to_choose_is_counted(table) -> None:
     wrong = table.add("p", "incorrect", "3;4;!8.", {1: "pit"})
     table.roll(wrong, 0, "correct", "4;!7.")
     table.roll(wrong, 0, "incorrect", "6;!8.")
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert (view.rows, view.counts["no_chosen"]) == ([], 1)
 
 
@@ -271,7 +287,7 @@ def test_eos_only_where_the_step_has_it(table) -> None:
     wrong = table.add("p", "incorrect", "3;!8.", {1: "pit"})
     table.roll(wrong, 0, "correct", "5;!7.")
     table.roll(wrong, 0, "correct", "!7.")
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert sorted(pairs(view.rows)) == [("9?3;", "!7.", "!8."), ("9?3;", "5;", "!8.")]
 
 
@@ -280,7 +296,7 @@ def test_a_pair_needs_room_for_both_sides(table, max_length: int, kept: int, ref
     wrong = table.add("p", "incorrect", "3;4;!8.", {1: "pit"})  # prefix 4 tokens, rejected 2
     table.roll(wrong, 0, "correct", "6;!7.")
     table.roll(wrong, 0, "correct", "66;!7.")
-    view = build_view("step_preference", table.inputs(max_length=max_length), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(max_length=max_length), StepDpoOptions())
     assert (len(view.rows), view.counts["refused_no_room"]) == (kept, refused)
     assert all(len(r.prompt_ids) + max(len(r.chosen_ids), len(r.rejected_ids)) <= max_length for r in view.rows)
 
@@ -288,7 +304,7 @@ def test_a_pair_needs_room_for_both_sides(table, max_length: int, kept: int, ref
 def test_rollouts_from_the_prompt_serve_the_first_step(table) -> None:
     wrong = table.add("p", "incorrect", "4;!8.", {0: "pit"})
     table.roll(wrong, -1, "correct", "6;!7.")
-    view = build_view("step_preference", table.inputs(), StepDpoOptions())
+    view = VIEWS["step_preference"].build(table.inputs(), StepDpoOptions())
     assert pairs(view.rows) == [("9?", "6;", "4;")]
 
 
@@ -297,7 +313,7 @@ def test_rollouts_from_the_prompt_serve_the_first_step(table) -> None:
 
 def test_advantage_rows_spread_the_weights_over_the_tokens(table) -> None:
     table.add("p", "incorrect", "1;23;4;!8.", {0: "good", 2: "pit", 3: "bad"})
-    view = build_view("advantage", table.inputs(), StepAdvantageOptions(anchor=0))
+    view = VIEWS["advantage"].build(table.inputs(), StepAdvantageOptions(anchor=0))
     (row,) = view.rows
     assert text(row.input_ids) == "9?1;23;4;!8."
     assert row.labels == [-100, -100, *ids("1;23;4;!8.")]
@@ -316,22 +332,22 @@ def test_right_traces_without_weight_stay_for_the_anchor_alone(table) -> None:
     table.add("p", "incorrect", "1;!8.", {})
     table.add("p", "correct", "2;!7.", {0: "spurious", 1: "good"}, logprobs=None)
     table.add("q", "correct", "1;!7.")
-    plain = build_view("advantage", table.inputs(), StepAdvantageOptions(anchor=0))
+    plain = VIEWS["advantage"].build(table.inputs(), StepAdvantageOptions(anchor=0))
     assert [(r.trace_id, r.correct, r.logprobs) for r in plain.rows] == [("t2", True, [])]
     assert plain.counts["no_weight"] == 3
-    anchored = build_view("advantage", table.inputs(), StepAdvantageOptions(anchor=0.1))
+    anchored = VIEWS["advantage"].build(table.inputs(), StepAdvantageOptions(anchor=0.1))
     assert [r.trace_id for r in anchored.rows] == ["t0", "t2", "t3"]
     assert anchored.rows[0].advantages == [0.0] * 7
 
 
 def test_advantage_outside_the_band_and_too_long(table) -> None:
     table.add("p", "incorrect", "1;!8.", {0: "pit"})
-    assert build_view("advantage", table.inputs(v0=0.95), StepAdvantageOptions(anchor=0)).rows == []
+    assert VIEWS["advantage"].build(table.inputs(v0=0.95), StepAdvantageOptions(anchor=0)).rows == []
     assert (
-        build_view("advantage", table.inputs(max_length=6), StepAdvantageOptions(anchor=0)).counts["refused_no_room"]
+        VIEWS["advantage"].build(table.inputs(max_length=6), StepAdvantageOptions(anchor=0)).counts["refused_no_room"]
         == 1
     )
-    assert len(build_view("advantage", table.inputs(max_length=7), StepAdvantageOptions(anchor=0)).rows) == 1
+    assert len(VIEWS["advantage"].build(table.inputs(max_length=7), StepAdvantageOptions(anchor=0)).rows) == 1
 
 
 # --- what must never happen ---------------------------------------------------------------------
@@ -347,7 +363,7 @@ def test_undecided_is_never_a_negative(table, verdict: str | None) -> None:
         ("rft", Options()), ("preference", DpoOptions(pairs_per_problem=99)),
         ("step_preference", StepDpoOptions(pairs_per_problem=99)), ("advantage", StepAdvantageOptions(anchor=1.0)),
     ]:  # fmt: skip
-        view = build_view(name, table.inputs(), options)
+        view = VIEWS[name].build(table.inputs(), options)
         assert view.rows
         assert view.counts["undecided"] == 1
         zero = ids("0")[0]

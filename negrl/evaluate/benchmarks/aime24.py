@@ -6,7 +6,7 @@ from typing import Any
 
 from negrl.evaluate.benchmarks.base import INSTRUCTION, Benchmark, Row, Source, either, number
 from negrl.evaluate.benchmarks.math import TRAIN
-from negrl.problems.files import column
+from negrl.files import column
 
 LICENSE = "unclear (competition problems of the MAA; for evaluation only)"
 NOTE = "30 problems: use --n 16 or more; the interval stays wide."

@@ -7,7 +7,7 @@ from typing import Any
 from negrl.evaluate.benchmarks.aime24 import LICENSE
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, number
 from negrl.evaluate.benchmarks.math import TRAIN
-from negrl.problems.files import column
+from negrl.files import column
 
 
 def read(row: dict[str, Any], where: str) -> Row:

@@ -1,4 +1,4 @@
-"""What a benchmark is: problems with golds from the hub or from local files, how they are put to a model,
+"""What a benchmark is: problems with golds from the hub or from local files, how a model is asked them,
 and where the answer is looked for. Nothing here loads torch; the hub's library loads only for the hub."""
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError, nearest
-from negrl.problems.files import column, gold_value, read_rows, text_value
+from negrl.files import column, gold_value, read_rows, text_value
+from negrl.registry import Registry
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 """Qwen2.5-Math's wording, which most reasoning models know."""
@@ -31,8 +32,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows on the hub (`hub` with its `configs` and `split`), and the same in local `files`. `problems` is how
-    many there must be; `hub_problems` says so where the hub's copy differs."""
+    """Rows on the hub (`hub` with its `configs` and `split`), and the same rows in local `files`. `problems` is how
+    many there must be; `hub_problems`, if the hub's copy has another number."""
 
     problems: int
     hub: str
@@ -89,10 +90,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark. `template` is the prompt as plain text, `chat` the user's turn with a chat template; both
-    hold {prompt}. `stop` ends a plain-text response (a base model goes on with the next problem). `extract`
-    is the verifier's way to find the answer. `shots` is where worked examples come from: never the
-    benchmark's own problems."""
+    """A benchmark. Its module declares one.
+
+    `template` is the prompt as plain text, `chat` the user's turn with a chat template; both hold {prompt}. `stop`
+    ends a plain-text response (a base model goes on with the next problem). `extract` is how the verifier finds
+    the answer. `shots` is where worked examples come from: never the benchmark's own problems.
+    """
 
     name: str
     title: str
@@ -104,6 +107,9 @@ class Benchmark:
     extract: str = "auto"
     shots: Source | None = None
     note: str = ""
+
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", Benchmark, "negrl.evaluate.benchmarks", "negrl.benchmarks")
 
 
 def either(row: dict[str, Any], names: tuple[str, ...], where: str) -> str:
@@ -123,7 +129,7 @@ def optional(row: dict[str, Any], name: str) -> str | None:
 
 
 def number(value: Any, name: str, where: str) -> str:
-    """A number without a decimal part that says nothing: 27.0 and "027" are 27.
+    """A number without an empty decimal part or leading zeros: 27.0 and "027" are 27.
 
     Raises:
         InputError: it is missing or no number.

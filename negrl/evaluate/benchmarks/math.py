@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
-from negrl.problems.files import gold_value
+from negrl.files import gold_value
 from negrl.verify.extract import boxed
 
 LICENSE = "MIT (contested: the problem texts are AoPS's, DMCA January 2025)"
@@ -28,7 +28,7 @@ def read(row: dict[str, Any], where: str) -> Row:
 
 
 def read_shot(row: dict[str, Any], where: str) -> Row:
-    """A training row; two of them have an empty box and so no gold. They are no use as examples either way."""
+    """A training row; two of them have an empty box and so no gold. They are of no use as examples either way."""
     if not (row.get("answer") or boxed(either(row, ("solution",), where))):
         return Row(either(row, ("problem",), where), "", None)
     return read(row, where)

@@ -7,7 +7,7 @@ from typing import Any
 
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
 from negrl.evaluate.benchmarks.math import TRAIN
-from negrl.problems.files import gold_value
+from negrl.files import gold_value
 from negrl.verify.extract import boxed
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
 from negrl.evaluate.benchmarks.math import TRAIN
-from negrl.problems.files import column, gold_value
+from negrl.files import column, gold_value
 
 
 def read(row: dict[str, Any], where: str) -> Row:
-    """Several answers become one, separated by commas; the unit, which no gold carries, is left to the problem."""
+    """Several answers become one, separated by commas. No gold has the unit, which the problem states."""
     answers = column(row, "final_answer", where)
     if not isinstance(answers, list) or not answers:
         raise InputError(f"{where}: problem without gold: 'final_answer' must be a list of texts")

@@ -7,7 +7,7 @@ from typing import Any
 
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, number, optional
 from negrl.evaluate.benchmarks.gsm8k import GSM8K, TRAIN
-from negrl.problems.files import column
+from negrl.files import column
 
 
 def read(row: dict[str, Any], where: str) -> Row:

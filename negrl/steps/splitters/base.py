@@ -19,8 +19,10 @@ class Splitter:
             Offsets at the text's ends are ignored. `settings` has the options below as attributes. The text was
             written by a model: the time must be linear in its length.
         options: keys of the `label` section that are there with this splitter only.
+        help: what `negrl options` says of it. Default: its module's docstring.
     """
 
     name: str
     boundaries: Callable[[str, Any], Iterable[int]]
     options: type[Options] = Options
+    help: str = ""

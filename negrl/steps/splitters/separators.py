@@ -15,7 +15,7 @@ def _after(separator: str) -> Callable[[str, Any], Iterator[int]]:
 
 
 # A run of newlines is one separator. Lines with nothing but spaces belong to the run.
-NEWLINE = Splitter("newline", _after(r"\n(?:[^\S\n]*\n)*"))
-BLANK_LINE = Splitter("blank_line", _after(r"\n(?:[^\S\n]*\n)+"))
-SEMICOLON = Splitter("semicolon", _after(r";"))
-CHAIN = Splitter("chain", _after(r";"))
+NEWLINE = Splitter("newline", _after(r"\n(?:[^\S\n]*\n)*"), help="A step is a line.")
+BLANK_LINE = Splitter("blank_line", _after(r"\n(?:[^\S\n]*\n)+"), help="A step is a paragraph.")
+SEMICOLON = Splitter("semicolon", _after(r";"), help="A step ends with a semicolon.")
+CHAIN = Splitter("chain", _after(r";"), help="The steps of the world chain, which end with a semicolon.")

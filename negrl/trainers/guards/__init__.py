@@ -1,10 +1,9 @@
 """Guards: what training does to text that it does not see, and when to stop it.
 
-    options     the recipe's `train.guards`
-    probes      a few problems' rows, put aside before training
+    probes      a few problems' rows, held out before training
     measures    log p, entropy, KL, ratios, gradients on the probes; repetition and length of fresh samples
-    rules       which numbers are a disaster, and the sentence that says so
-    callback    when to look, what to log, which weights to keep
+    rules       which numbers mean a disaster, and the sentence that says so
+    callback    when to check, what to log, which weights to keep
 
-Importing this package loads no torch: the recipe parser reads `options`.
+The recipe's `train.guards` is in negrl/methods/guards.py. Importing this package loads no torch.
 """

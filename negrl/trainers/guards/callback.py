@@ -1,7 +1,7 @@
-"""The callback: when to look, what to log, which weights to keep.
+"""The callback: when to check, what to log, which weights to keep.
 
-It works with any trainer of ours (`TokenRows`). All processes measure the same probes (a sharded model needs
-all of them for a forward pass) and go by rank 0's numbers, so they decide alike.
+It works with all trainers of ours (`TokenRows`). All processes measure the same probes (a sharded model needs
+all of them for a forward pass) and use rank 0's numbers, so they decide alike.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from negrl.files import write_atomic
 from negrl.methods.guards import GuardOptions
 from negrl.records import from_dict
-from negrl.store import write_atomic
 from negrl.trainers.checkpoints import drop_shards, load_shard, save_shard
 from negrl.trainers.guards.measures import ProbeSet, continue_prompts, describe, gradients, measure
 from negrl.trainers.guards.probes import Probe, probes, unweighted_share
@@ -28,21 +28,21 @@ from negrl.trainers.guards.rules import tripped
 from negrl.trainers.sft import TokenCollator, padding_id
 
 COMPUTE_SHARE = 0.02
-"""Of the training's computing that looks at the probes may take by default: a forward pass costs a third of a
+"""Share of the training's compute that looking at the probes may take by default. A forward pass costs a third of a
 training step on as many tokens."""
 FEWEST_LOOKS = 4
 SAMPLE_STEPS = 128
-"""Least steps between two samplings by default."""
+"""The fewest steps between two samplings by default."""
 LONGEST_SAMPLE = 256
 STATE = ("_start", "_best_score", "_best_right", "best_step", "_last_look", "_last_sample", "warnings", "seconds")
-"""What a resumed run needs to know, beside the tensors."""
+"""What a resumed run needs besides the tensors."""
 
 
 class Guard(TrainerCallback):
-    """Measures the probes before the first step and every so many, logs `guard/...`, keeps the best weights in
-    memory (each process its shard) and stops the training when a rule of `rules` is broken.
+    """Measures the probes before the first step and at regular intervals, logs `guard/...`, keeps the best weights in
+    memory (each process its shard), and stops the training when a rule of `rules` is broken.
 
-    `sentence`: what tripped, None while all is well. `step`: when. `best_step`: of the weights that are kept.
+    `sentence`: what tripped; None while all is well. `step`: when. `best_step`: the step of the kept weights.
     """
 
     def __init__(self, options: GuardOptions, found: list[Probe], silent_share: float | None, folder: Path):
@@ -59,7 +59,7 @@ class Guard(TrainerCallback):
         self._last_look = self._last_sample = self._last_saved = -1
 
     def attach(self, trainer: Any) -> None:
-        """To be called once, before `trainer.train()`."""
+        """Call it once, before `trainer.train()`."""
         self.trainer = trainer
         tokenizer = trainer.processing_class
         self._pad = padding_id(tokenizer)
@@ -122,8 +122,8 @@ class Guard(TrainerCallback):
             self._best_score, self.best_step, self._best = score, step, self._weights()
         logs = {f"guard/{name}": value for name, value in numbers.items()}
         logs["guard/tripped"] = float(sentence is not None)
-        # Past the subclasses' log(), which would write the training metrics of half an interval with it; and
-        # whoever logs takes back the wish to log, which is the trainer's.
+        # Bypasses the subclasses' log(), which would also write the training metrics of half an interval. And
+        # logging resets `should_log`, which belongs to the trainer.
         wanted = control.should_log
         Trainer.log(self.trainer, logs)
         control.should_log = wanted
@@ -138,7 +138,7 @@ class Guard(TrainerCallback):
         trainer = self.trainer
         model = trainer.model
         was_training = model.training
-        model.eval()  # no dropout, and no gradient checkpointing, which autograd.grad can't cross
+        model.eval()  # no dropout, and no gradient checkpointing, with which autograd.grad does not work
         with trainer.accelerator.autocast():
             numbers = measure(model, self._set, mark_start=step == 0)
             if with_samples and not self._sharded():
@@ -157,7 +157,7 @@ class Guard(TrainerCallback):
         return shared[0]
 
     def _sharded(self) -> bool:
-        """Sampling and gradients want a whole model."""
+        """Sampling and gradients need an unsharded model."""
         trainer = self.trainer
         return bool(trainer.is_fsdp_enabled or any(hasattr(p, "ds_tensor") for p in trainer.model.parameters()))
 
@@ -173,11 +173,11 @@ class Guard(TrainerCallback):
     # the best weights
 
     def keeps_best(self) -> bool:
-        """Are the weights that `use_best` puts back those that the training should leave?"""
+        """Should the training end with the best weights (which `use_best` puts back)?"""
         return bool(self._best) and (self.sentence is not None or self.options.keep == "best")
 
     def use_best(self) -> None:
-        """Put the best weights back into the model."""
+        """Restore the best weights in the model."""
         with torch.no_grad():
             for name, parameter in self.trainer.model.named_parameters():
                 if name in self._best:
@@ -190,8 +190,8 @@ class Guard(TrainerCallback):
     # kills
 
     def _save_with(self, control: Any, step: int) -> None:
-        """Beside a checkpoint that the trainer is about to write, and before it: whoever finds the checkpoint
-        finds this."""
+        """Save beside a checkpoint that the trainer is about to write, and before it: wherever the checkpoint is found,
+        this is there too."""
         if not control.should_save:
             return
         rank = self.trainer.args.process_index
@@ -201,7 +201,7 @@ class Guard(TrainerCallback):
         if rank == 0:
             state = {name: getattr(self, name) for name in STATE}
             write_atomic(self.folder / f"{step}.json", json.dumps(state).encode())
-        before = self._last_saved  # its checkpoint goes only when the one of this step is whole
+        before = self._last_saved  # an old checkpoint is deleted only once that of this step is complete
         drop_shards(self.folder, lambda s: s in (before, step), rank)
         self._last_saved = step
 
@@ -228,15 +228,15 @@ class Guard(TrainerCallback):
 def guard_for(
     options: GuardOptions | None, held: pa.Table, trained: pa.Table, row_type: type, trainer: Any, folder: Path
 ) -> Guard | None:
-    """The guard of a training, attached to its trainer; None where nothing was held out.
+    """The guard of a training, attached to its trainer; None if nothing was held out.
 
     Args:
-        held, trained: what `hold_out` put aside, and what is trained on.
+        held, trained: the rows that `hold_out` held out, and those that are trained on.
         folder: for what a resumed run needs.
     """
     if options is None or not len(held):
         return None
-    # What an earlier policy wrote says nothing of how stale this round's rows have become.
+    # What an earlier policy wrote does not tell how stale this round's rows have become.
     rows = [from_dict(row_type, row) for row in held.to_pylist() if not row.get("age")]
     found = probes(rows, options.rows)
     if not found:
@@ -251,7 +251,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _local(parameter: Any) -> Tensor:
-    """This process's part of a parameter: of ZeRO-3, of FSDP2 (a DTensor), or all of it."""
+    """This process's part of a parameter: a shard under ZeRO-3 or FSDP2 (a DTensor), else all of it."""
     if hasattr(parameter, "ds_tensor"):
         return parameter.ds_tensor
     return parameter.to_local() if hasattr(parameter, "to_local") else parameter.data

@@ -1,4 +1,4 @@
-"""What a policy makes of the probes, and of a few held-out prompts. Plain numbers, no judgement."""
+"""How likely the probes are under the policy, and how it continues a few held-out prompts. Numbers only, no verdict."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from negrl.trainers.sft import TokenCollator
 NGRAM = 4
 SIGNED = 8
 GRADIENT_NUMBERS = 200_000_000
-"""Gradients are compared on all trained parameters of models up to this size, on the last layers of larger ones."""
+"""Gradients are compared on all trained parameters of models up to this size, and on the last layers of larger ones."""
 
 
 class ProbeSet:
     """The probes as padded tensors, (B, S) each, with a `prefix_tree` where `collate` makes one. `start` (one
-    (B, S-1) per batch) is the start policy's log-probs, once `measure` was asked to mark them.
+    (B, S-1) per batch) has the log-probs of the start policy, once `measure` has been asked to mark them.
 
     Args:
-        collate: of a trainer of ours; makes input_ids, attention_mask and labels.
-        size: probes in a batch.
+        collate: the collator of one of our trainers; makes input_ids, attention_mask and labels.
+        size: probes per batch.
     """
 
     def __init__(self, probes: Sequence[Probe], collate: TokenCollator, size: int):
-        probes = sorted(probes, key=lambda p: p.problem_id)  # those of a problem share prefixes
+        probes = sorted(probes, key=lambda p: p.problem_id)  # the probes of one problem share prefixes
         self.tokens = sum(len(p.input_ids) for p in probes)
         self.batches = [_batch(probes[i : i + size], collate) for i in range(0, len(probes), size)]
         self.start: list[Tensor] | None = None
@@ -56,7 +56,7 @@ def _batch(probes: Sequence[Probe], collate: TokenCollator) -> dict[str, Any]:
 
 
 def _alternating(probes: Sequence[Probe]) -> list[Probe]:
-    """A bad one, a good one, a bad one, ...: so that a few have both."""
+    """A bad one, a good one, a bad one, ...: so that even a few have both kinds."""
     bad = [p for p in probes if "bad" in p.kinds]
     good = [p for p in probes if "bad" not in p.kinds]
     size = min(len(bad), len(good))
@@ -65,9 +65,9 @@ def _alternating(probes: Sequence[Probe]) -> list[Probe]:
 
 @torch.no_grad()
 def measure(model: Any, probes: ProbeSet, mark_start: bool = False) -> dict[str, float]:
-    """Score every probe once. `mark_start`: these log-probs are the start policy's.
+    """Score every probe once. `mark_start`: keep these log-probs as those of the start policy.
 
-    Returns (keys without a single token or step are left out):
+    Returns (quantities without any token or step are left out):
         right/logp, bad/logp, prefix/logp: mean log p per token.
         good/mass, bad/mass: mean over steps of exp(mean log p of the step's tokens): how readily it is written.
         right/entropy: mean entropy of the next token on right traces, nats.
@@ -114,16 +114,16 @@ def measure(model: Any, probes: ProbeSet, mark_start: bool = False) -> dict[str,
 
 
 def gradients(model: Any, probes: ProbeSet) -> dict[str, float]:
-    """How far raising good steps and lowering bad ones pull on the same weights, on up to SIGNED probes.
+    """How much raising good steps and lowering bad ones pull on the same weights, measured on up to SIGNED probes.
 
     Returns:
         grad/positive, grad/negative: norms of the gradients of the mean log p of the good and of the bad steps'
-        tokens; grad/cosine: between the two. Near 1 the steps can't be told apart by their tokens: lowering the
-        one lowers the other. Empty without both kinds.
+        tokens; grad/cosine: their cosine. Near 1, their tokens do not tell the steps apart: lowering the bad ones also
+        lowers the good ones. Empty unless there are both kinds.
     """
     parameters = _last_parameters(model)
     found: list[list[Tensor | None]] = []
-    for kind in ("good", "bad"):  # two passes: the fused head can't be differentiated twice
+    for kind in ("good", "bad"):  # two passes, because the fused head cannot be differentiated twice
         count = sum(int(batch[kind][:, 1:].sum()) for batch in probes.signed)
         if not count:
             return {}
@@ -132,7 +132,7 @@ def gradients(model: Any, probes: ProbeSet) -> dict[str, float]:
             with torch.enable_grad():
                 scores = score(model, batch)
                 part = torch.where(scores.mask & batch[kind][:, 1:], scores.log_probs.float(), 0.0).sum() / count
-            # autograd.grad leaves .grad alone and fires no hook of DDP.
+            # autograd.grad leaves .grad alone and triggers no hook of DDP.
             parts = torch.autograd.grad(part, parameters, allow_unused=True)
             total = [p if t is None else t if p is None else t + p for t, p in zip(total, parts, strict=True)]
         found.append(total)
@@ -161,8 +161,8 @@ def _last_parameters(model: Any) -> list[Tensor]:
 def continue_prompts(
     model: Any, prompts: Sequence[list[int]], max_new_tokens: int, eos: Sequence[int], pad_id: int, seed: int
 ) -> list[list[int]]:  # fmt: skip
-    """One sample at temperature 1 of each prompt, the stop token included. The caller's random numbers are
-    left as they were, and the same seed gives the same random numbers at every look."""
+    """One sample at temperature 1 of each prompt, the stop token included. The caller's random state is
+    left unchanged, and the same seed gives the same random numbers at every look."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
@@ -181,8 +181,8 @@ def continue_prompts(
 
 
 def describe(samples: Sequence[list[int]], eos: Sequence[int]) -> dict[str, float]:
-    """sample/length: mean tokens; sample/truncated: share without a stop token at the end; sample/repetition:
-    share of the 4-grams that occurred before in the same sample."""
+    """sample/length: mean number of tokens. sample/truncated: share without a stop token at the end. sample/repetition:
+    share of 4-grams that occurred earlier in the same sample."""
     repeated = grams = 0
     for sample in samples:
         every = [tuple(sample[i : i + NGRAM]) for i in range(len(sample) - NGRAM + 1)]

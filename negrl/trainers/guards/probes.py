@@ -1,6 +1,6 @@
-"""Rows of a few problems, put aside before training, and which of their tokens mean what.
+"""Rows of a few problems, held out before training, and what each of their tokens stands for.
 
-Which problems: those with the smallest hashes of their ids, so all arms and reruns put the same ones aside.
+The problems are those whose ids have the smallest hashes, so all arms and reruns hold out the same ones.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ROW_TYPES = (SftRow, AdvantageRow, PreferenceRow, UnaryRow)
 class Probe:
     """One held-out sequence. All lists have the length of `input_ids`; the first token is never scored.
 
-    `prompt`: how many tokens are the problem's prompt. `right`: tokens of a right trace (those of its bad
-    steps left out). `good`, `bad`: tokens of steps that helped or hurt. `prefix`: tokens of a wrong trace
-    before its first bad step. `steps`: the token's step, -1 for none. `sampler`: log mu, None where unknown."""
+    `prompt`: number of tokens of the problem's prompt. `right`: tokens of a right trace, without those of its bad
+    steps. `good`, `bad`: tokens of steps that helped or hurt. `prefix`: tokens of a wrong trace before its first bad
+    step. `steps`: the token's step, -1 for none. `sampler`: log mu, None if unknown."""
 
     problem_id: str
     prompt: int
@@ -46,7 +46,7 @@ class Probe:
 
 def hold_out(view: pa.Table, row_type: type, options: GuardOptions | None) -> tuple[pa.Table, pa.Table]:
     """(training rows, held-out rows), by problem and in the order given. Nothing is held out when guards are
-    off, when the row type is none of ROW_TYPES, or when it would be fewer than `options.at_least` problems."""
+    off, when the row type is not one of ROW_TYPES, or when there would be fewer than `options.at_least` problems."""
     nothing = view.slice(0, 0)
     if options is None or not options.enabled or row_type not in ROW_TYPES:
         return view, nothing
@@ -59,11 +59,11 @@ def hold_out(view: pa.Table, row_type: type, options: GuardOptions | None) -> tu
 
 
 def probes(rows: Sequence[Any], limit: int) -> list[Probe]:
-    """At most `limit` probes of held-out rows: half of them with bad steps where there are any, taken from
-    the problems in turn."""
+    """At most `limit` probes from held-out rows, half of them with bad steps if there are any, taken from the problems
+    in turn."""
     prompts: dict[str, int] = {}
     for row in rows:
-        if isinstance(row, PreferenceRow):  # prompt_ids may hold a shared prefix: the shortest has the least
+        if isinstance(row, PreferenceRow):  # may contain a shared prefix: the shortest has the least of it
             prompts[row.problem_id] = min(prompts.get(row.problem_id, len(row.prompt_ids)), len(row.prompt_ids))
     found: list[Probe] = []
     for row in rows:
@@ -104,7 +104,7 @@ def _unary(row: UnaryRow) -> Probe:
 
 
 def _pair(row: PreferenceRow, prompt: int) -> list[Probe]:
-    """Chosen and rejected, each after the prompt. What they share is prefix, what they differ in is the step."""
+    """Chosen and rejected, each after the prompt. What they share is the prefix; what differs is the step."""
     size = len(row.prompt_ids)
     both = zip(row.chosen_ids, row.rejected_ids, strict=False)
     shared = next((i for i, (c, r) in enumerate(both) if c != r), min(len(row.chosen_ids), len(row.rejected_ids)))
@@ -129,7 +129,7 @@ def _pair(row: PreferenceRow, prompt: int) -> list[Probe]:
 
 
 def _in_turn(items: list[Probe]) -> list[Probe]:
-    """One of each problem, then the second of each, ...; problems in the order of their hashes."""
+    """The first of each problem, then the second of each, and so on; problems in the order of their hashes."""
     rounds: dict[str, int] = {}
     keyed = []
     for item in items:
@@ -143,8 +143,8 @@ def _order(problem_id: str) -> str:
 
 
 def unweighted_share(view: pa.Table) -> float | None:
-    """Share of the steps that credit gave no weight (dead zone, after the pit, outside the value band).
-    None for rows without advantages."""
+    """Share of the steps to which credit gave no weight (dead zone, after the pit, outside the value band). None for
+    rows without advantages."""
     if "advantages" not in view.column_names:
         return None
     offsets, steps = flat_column(view, "step_ids")

@@ -1,4 +1,4 @@
-"""Which numbers are a disaster: pure functions from measurements to a sentence, or to None."""
+"""Which numbers mean a disaster: pure functions from measurements to a sentence, or to None."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Numbers = Mapping[str, float]
 
 
 def tripped(now: Numbers, start: Numbers, best_right: float, options: GuardOptions, first: bool = False) -> str | None:
-    """The first rule that `now` breaks, in words; None when all is well. A rule whose numbers were not
-    measured does not speak.
+    """The first rule that `now` breaks, in words; None if all is well. A rule whose numbers were not measured is
+    skipped.
 
     Args:
         now, start: measurements (`measures`), at this step and before the first.
         best_right: the highest right/logp so far.
-        first: is this the look before the first step? Only staleness can be told then.
+        first: whether this is the check before the first step, which can only detect staleness.
     """
     if first:
         return _stale(now, options)

@@ -1,0 +1,73 @@
+"""The recipe's `train` section, and those like it: each arm, `policy.start`, `policy.build.train`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field, field_validator, model_validator
+
+from negrl.errors import nearest
+from negrl.methods import METHODS
+
+WAYS = ("replace", "accumulate")
+
+
+class TrainSection(pydantic.BaseModel):
+    """`method`, the method's own options, and any field of the TRL config that it trains with."""
+
+    model_config = pydantic.ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    method: str = "step_advantage"
+    rounds: int | None = Field(None, ge=1)
+    # Left out of a dump where it is not set: dumps are part of the stages' keys.
+    earlier_rounds: Literal["replace", "accumulate"] | float | None = Field(None, exclude_if=lambda v: v is None)
+    """Rows of earlier rounds: `replace` (default) drops them, `accumulate` keeps all of them, a number keeps at most
+    that many per new row, newest rounds first."""
+
+    @field_validator("earlier_rounds", mode="before")
+    @classmethod
+    def _known_way(cls, value: Any) -> Any:
+        if value is None or value in WAYS:
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+            return float(value)
+        near = nearest(value, WAYS) if isinstance(value, str) else ""
+        raise ValueError(
+            f"expected replace, accumulate or a number above 0 (old rows per new one), not {value!r}{near}"
+        )
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> TrainSection:
+        method = METHODS.get_or_refuse(self.method)
+        method.check_fields(self.fields, others=("rounds", "earlier_rounds"))
+        if self.keeps_earlier and not method.reads_traces:
+            why = "samples anew at every step" if method.online else "reads the same rows in every round"
+            raise ValueError(f"earlier_rounds: {self.method} {why}; leave it out")
+        return self
+
+    @property
+    def keeps_earlier(self) -> bool:
+        """Does a round also train on rows of earlier ones?"""
+        return self.earlier_rounds not in (None, "replace")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Everything but `method`, `rounds` and `earlier_rounds`: method options and TRL config fields."""
+        return dict(self.model_extra or {})
+
+    def over(self, other: TrainSection) -> TrainSection:
+        """This section on top of `other`'s fields (those that this method knows)."""
+        method = METHODS[self.method]
+        known = method.known_fields()
+        inherited = {k: v for k, v in other.fields.items() if k in known}
+        earlier = self.earlier_rounds
+        if earlier is None and method.reads_traces:
+            earlier = other.earlier_rounds
+        return TrainSection(
+            method=self.method,
+            rounds=self.rounds or other.rounds,
+            earlier_rounds=earlier,
+            **{**inherited, **self.fields},
+        )

@@ -1,0 +1,178 @@
+"""Draw responses to problems and judge them: the one path for the pipeline and `negrl evaluate`.
+
+A request's seed comes from its problem, so a sample does not depend on the shard or batch that it is drawn in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from negrl.engines.base import Completion, Engine, Request
+from negrl.errors import InputError
+from negrl.policy import PolicySection, encode_prompt
+from negrl.records import Problem, Sampling, Trace, stable_id, stable_seed
+from negrl.store import Stage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from negrl.progress import StageBar
+    from negrl.verify import Verifier
+
+Parts = tuple[str | int, ...]
+Item = TypeVar("Item")
+JUDGE_SHARD = 4096
+"""Rows per shard of verdicts."""
+
+
+class SampledAs(Protocol):
+    """The settings of the distribution that is drawn from; the recipe's `sample` section is one."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What to draw of each problem.
+
+    Attributes:
+        n: samples of each problem.
+        settings: how to draw them.
+        stop: strings that end a response.
+        stream: with a problem's id it makes the seed of the problem's request.
+        trace_key: problem id -> what makes, with a sample's index, the id of its trace.
+        round_: kept in the traces.
+        where: names a problem whose prompt is too long, for the message.
+        remedy: what to do about it.
+    """
+
+    n: int
+    settings: SampledAs
+    stop: tuple[str, ...]
+    stream: Parts
+    trace_key: Callable[[str], Parts]
+    round_: int
+    where: Callable[[Problem], str]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A problem on its way to the engine. `key` and the index of a sample make the id of its trace."""
+
+    problem: Problem
+    request: Request
+    key: Parts
+    round_: int
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A policy that can be asked.
+
+    Attributes:
+        key: the policy's fingerprint, kept in its traces.
+        section: how a prompt is put to the policy.
+        context: tokens that prompt and response may have together; None: no limit.
+        engine: opens the engine or returns the open one. Called only when there is something to draw.
+    """
+
+    key: str
+    section: PolicySection
+    tokenizer: PreTrainedTokenizerBase
+    context: int | None
+    engine: Callable[[], Engine]
+
+    def ask(self, problems: Sequence[Problem], draw: Draw) -> list[Asked]:
+        """The problems as requests.
+
+        Raises:
+            InputError: a prompt leaves no room for a response in the model's context.
+        """
+        return [self._asked(problem, draw) for problem in problems]
+
+    def _asked(self, problem: Problem, draw: Draw) -> Asked:
+        settings, prompt = draw.settings, encode_prompt(self.tokenizer, problem, self.section)
+        if self.context is not None and len(prompt) >= self.context:
+            raise InputError(
+                f"{draw.where(problem)} has {len(prompt)} tokens, which leaves no room in the model's context of "
+                f"{self.context}; {draw.remedy}"
+            )
+        request = Request(
+            prompt_token_ids=prompt,
+            n=draw.n,
+            seed=stable_seed(*draw.stream, problem.problem_id),
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+            stop=draw.stop,
+        )
+        return Asked(problem, request, draw.trace_key(problem.problem_id), draw.round_)
+
+    def answer(self, asked: Sequence[Asked], on_tokens: Callable[[int], None] | None = None) -> list[Trace]:
+        """One unjudged trace for each sample, problem by problem."""
+        engine = self.engine()
+        drawn = engine.generate([one.request for one in asked], on_tokens)
+        return [
+            self._trace(one, index, completion, engine.name)
+            for one, completions in zip(asked, drawn, strict=True)
+            for index, completion in enumerate(completions)
+        ]
+
+    def _trace(self, asked: Asked, index: int, completion: Completion, engine: str) -> Trace:
+        request = asked.request
+        return Trace(
+            trace_id=stable_id(*asked.key, index),
+            problem_id=asked.problem.problem_id,
+            round=asked.round_,
+            sample_index=index,
+            policy=self.key,
+            engine=engine,
+            sampling=Sampling(request.temperature, request.top_p, request.top_k, request.seed, request.max_tokens),
+            prompt_token_ids=request.prompt_token_ids,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            text=completion.text,
+            finish_reason=completion.finish_reason,
+        )
+
+
+def judge(verifier: Verifier, rows: Sequence[Item], golds: Iterable[str]) -> list[Item]:
+    """The rows with their verdicts, by all of the verifier's workers at once.
+
+    Args:
+        rows: dataclasses with the fields text, finish_reason, answer, verdict, verdict_reason and method.
+        golds: the gold answer of each row.
+    """
+    responses: Sequence[Any] = rows
+    items = [
+        (row.text, gold, "stop" if row.finish_reason == "imported" else row.finish_reason)
+        for row, gold in zip(responses, golds, strict=True)
+    ]
+    return [
+        dataclasses.replace(row, answer=v.answer, verdict=v.value, verdict_reason=v.reason, method=v.method)
+        for row, v in zip(responses, verifier.verify_all(items), strict=True)
+    ]
+
+
+def missing_shards(
+    stage: Stage, table: str, items: Sequence[Item], size: int, bar: StageBar
+) -> Iterator[tuple[int, Sequence[Item]]]:
+    """(index, items) of each shard that the stage does not have yet; `bar` counts items.
+
+    Args:
+        size: items per shard.
+    """
+    bar.total(len(items))
+    for index, start in enumerate(range(0, len(items), size)):
+        part = items[start : start + size]
+        if not stage.has(table, index):
+            yield index, part
+        bar.advance(len(part))
