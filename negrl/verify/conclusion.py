@@ -18,23 +18,33 @@ _END = re.compile(
     r"|(?<=\])\s(?=\s*(?:Therefore|Thus|So|Hence|Finally|This|In total)\b)"
 )
 _HEDGE = re.compile(
-    r"\?|\b(?:if|unless|maybe|perhaps|possibl[ey]|might|may|could|approximately|about|around|nearly|almost|roughly|estimate\w*"
-    r"|suppose|assum\w+|let|wait|actually|however|(?:is|are|was|were|do|does) not|cannot|not (?=[$\\(*]*[0-9]|enough|possible|equal)|unknown"
-    r"|wrong|incorrect|contradict\w*|check|verif\w+|example|either|neither|next|step [0-9]+|continue|to find|undefined|or more|or less"
-    r"|impossible|at (?:least|most)|between|consider)\b|(?:is|are|ca|wo|do|does|was)n['\u2019]t\b|\\approx|\\neq|\u2248",
+    r"\?|\b(?:if|unless|maybe|perhaps|possibl[ey]|might|may|could|approximately|about|around|nearly|almost"
+    r"|roughly|estimate\w*"
+    r"|suppose|assum\w+|let|wait|actually|however|(?:is|are|was|were|do|does) not|cannot|not (?=[$\\(*]*[0-9]"
+    r"|enough|possible|equal)|unknown"
+    r"|wrong|incorrect|contradict\w*|check|verif\w+|example|either|neither|next|step [0-9]+|continue|to find"
+    r"|undefined|or more|or less"
+    r"|impossible|at (?:least|most)|between|consider)\b|(?:is|are|ca|wo|do|does|was)n['\u2019]t\b|\\approx"
+    r"|\\neq|\u2248",
     re.IGNORECASE,
 )
 _DOUBT = re.compile(
-    r"\?|\b(?:if|unless|maybe|perhaps|possibly|might|may|could|approximately|about|roughly|suppose|assum\w+|let|wait|actually|however|but"
-    r"|not|cannot|wrong|incorrect|check|verif\w+|example|next|step [0-9]+|continue|impossible)\b|n['\u2019]t\b|\\approx|\\neq|\u2248",
+    r"\?|\b(?:if|unless|maybe|perhaps|possibly|might|may|could|approximately|about|roughly|suppose|assum\w+"
+    r"|let|wait|actually|however|but"
+    r"|not|cannot|wrong|incorrect|check|verif\w+|example|next|step [0-9]+|continue|impossible)\b"
+    r"|n['\u2019]t\b|\\approx|\\neq|\u2248",
     re.IGNORECASE,
 )
-_PREDICATE = re.compile(r"(?:\b(?:is|are|was|were|be|equals?|costs?)|[A-Za-z)]\s*=)\s*:?\s*(?P<value>\*\*[^*\n]{1,80}\*\*|\x00|-?[$€£]?[\d.,]+(?:/\d+)?%?)[\s.!*]*\Z")
+_PREDICATE = re.compile(
+    r"(?:\b(?:is|are|was|were|be|equals?|costs?)|[A-Za-z)]\s*=)\s*:?\s*(?P<value>\*\*[^*\n]{1,80}\*\*|\x00"
+    r"|-?[$€£]?[\d.,]+(?:/\d+)?%?)[\s.!*]*\Z"
+)
 _TOTAL = re.compile(r"\ba total of (-?[$€£]?[\d.,]+)(?![\d/*^+-])", re.IGNORECASE)
 _MATH = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\$(?P<b>[^$\n]+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _NUMBER = re.compile(
-    r"(?<![\w.,/^])(?:-(?=[.\d$]))?[$€£]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?%)?(?![\w^/*+=]|\s*[-+*/=^]\s*[\d(]|[.,]\d)"
+    r"(?<![\w.,/^])(?:-(?=[.\d$]))?[$€£]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+    r"|\.\d+)(?:/\d+)?(?:\s?%)?(?![\w^/*+=]|\s*[-+*/=^]\s*[\d(]|[.,]\d)"
 )
 _ANY_DIGIT = re.compile(r"\d")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
@@ -74,7 +84,11 @@ def _predicate(sentence: str) -> str | None:
         totals = _TOTAL.findall(masked)
         return totals[0].rstrip(".,") if len(totals) == 1 else None
     value = match["value"].strip("*").strip(" .,:")
-    return _value(formulas[-1] if value == "\x00" else value) if value.count("\x00") < 2 and formulas[:1] or "\x00" not in value else None
+    return (
+        _value(formulas[-1] if value == "\x00" else value)
+        if (value.count("\x00") < 2 and formulas[:1]) or "\x00" not in value
+        else None
+    )
 
 
 def _plain(sentence: str) -> str | None:
@@ -93,7 +107,11 @@ def _plain(sentence: str) -> str | None:
     if "=" in rest:  # 5 + 3 = 8: what stands after the last sign
         tail = rest.rpartition("=")[2]
         numbers_there = _NUMBER.findall(tail)
-        return numbers_there[0] if len(numbers_there) == 1 and "\x00" not in rest and len(_ANY_DIGIT.findall(_NUMBER.sub(" ", tail))) == 0 else None
+        return (
+            numbers_there[0]
+            if len(numbers_there) == 1 and "\x00" not in rest and len(_ANY_DIGIT.findall(_NUMBER.sub(" ", tail))) == 0
+            else None
+        )
     return found[0] if len(found) == 1 else None
 
 

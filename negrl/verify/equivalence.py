@@ -142,9 +142,7 @@ def _compare(answer: str, gold: str, leaf: Leaf) -> Outcome | None:
     return leaf(answer, gold)
 
 
-def _compare_equations(
-    answers: list[str], golds: list[str], answer: str, gold: str, leaf: Leaf
-) -> Outcome | None:
+def _compare_equations(answers: list[str], golds: list[str], answer: str, gold: str, leaf: Leaf) -> Outcome | None:
     """x = 43 means 43 where no equation is asked for. A chain counts only if all of it holds."""
     if len(golds) > 1:
         if len(answers) == 1:
@@ -180,7 +178,7 @@ def _all_parts(parts: list[str], gold: str, leaf: Leaf) -> Outcome | None:
 def _compare_lists(answer: structure.Listed, gold: structure.Listed, leaf: Leaf) -> Outcome | None:
     """Sets in any order, tuples and intervals in theirs; what differs in its brackets only is not the same."""
     if len(answer.items) != len(gold.items):
-        different = answer.ordered and gold.ordered or _count(answer) != _count(gold)
+        different = (answer.ordered and gold.ordered) or _count(answer) != _count(gold)
         return (False, None) if different else (None, UNPARSABLE)
     in_order = _in_order(answer, gold, leaf)
     brackets = (answer.opened, answer.closed), (gold.opened, gold.closed)

@@ -1,11 +1,11 @@
 """Find the answer in a response. Every way of finding it is explicit and has a name.
 
-Text inside <think>...</think>, a comment or a code block does not count (visible.py); a <think> that never closes means
-that there is no answer. A marked answer must also be the last word (lastword.py): one that is taken back or contradicted
-afterwards has the reason `conflict`. Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line,
-answer_is) and never falls back to `last_number`, because a number picked out of prose is often not the answer and would
-turn a right trace into a negative. To use `last_number`, ask for it by name. `conclusion` reads the last sentence
-(conclusion.py); it has to be enabled and ranks below every mark.
+Text inside <think>...</think>, a comment or a code block does not count (visible.py); a <think> that never closes
+means that there is no answer. A marked answer must also be the last word (lastword.py): one that is taken back or
+contradicted afterwards has the reason `conflict`. Nothing here guesses: `auto` tries the explicit markers (boxed,
+hash, answer_line, answer_is) and never falls back to `last_number`, because a number picked out of prose is often
+not the answer and would turn a right trace into a negative. To use `last_number`, ask for it by name. `conclusion`
+reads the last sentence (conclusion.py); it has to be enabled and ranks below every mark.
 All scans are linear in the length of the text, because a model wrote it and it may be hostile.
 """
 
@@ -35,7 +35,9 @@ _ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
 _ANSWER_IS = re.compile(
     r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?:[ \t]*:)?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
 )
-_CONDITIONAL = re.compile(r"\b(?:if|unless|when|whether|would|could|might|may|depends|wrong|incorrect|not)\b", re.IGNORECASE)
+_CONDITIONAL = re.compile(
+    r"\b(?:if|unless|when|whether|would|could|might|may|depends|wrong|incorrect|not)\b", re.IGNORECASE
+)
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\*([^*\n]+)\*\*", re.DOTALL)
 _JOINT = re.compile(r"\s*(?:,\s*(?:and|or)|,|and|or)\s+(?=[$\\*])")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
@@ -255,7 +257,11 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
 def extract(text: str, method: str) -> tuple[str, str] | None:
     """The answer and the name of the method that found it, or None: no mark, or one that is not the last word."""
     found = find(text, method)
-    return None if found.reason is not None or found.answer is None or found.method is None else (found.answer, found.method)
+    return (
+        None
+        if found.reason is not None or found.answer is None or found.method is None
+        else (found.answer, found.method)
+    )
 
 
 def _marked(text: str, method: str) -> Found | None:
@@ -309,7 +315,7 @@ def _from_words(text: str) -> Found | None:
         if not lastword.asserted(text, match.start()):
             continue
         answer, end = _said(text, match.end())
-        if answer is None or (lastword.condition_after(text, end) and not text[end : end + 1] in ".\n"):
+        if answer is None or (lastword.condition_after(text, end) and text[end : end + 1] not in ".\n"):
             return None
         return _checked(text, answer, "answer_is", match.start(), end)
     return None

@@ -17,7 +17,8 @@ _WINDOW = 240
 _MATH_START = r"[\s$*_`'\"(:\\\[{~]*\Z"
 _SENTENCE = re.compile(r"[.;!?](?=\s)|\n(?=[^\n]*[A-Za-z]{2})")
 _INSTRUCTION = re.compile(
-    r"\b(?:put|place|write|enclose|give|provide|box|express|present|format|report|state|submit|enter|wrap|insert|return|show|answer"
+    r"\b(?:put|place|write|enclose|give|provide|box|express|present|format|report|state|submit|enter|wrap"
+    r"|insert|return|show|answer"
     r"|should|must|please|remember|expected|goes|use|needs?)\b[^,.;\n]{0,160}?"
     rf"(?<!\\)\b(?:in|inside|within|into|like|using|use|format|e\.g\.,?|say){_MATH_START}",
     re.IGNORECASE | re.DOTALL,
@@ -27,27 +28,37 @@ _CONDITION = re.compile(r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|imagin
 _NEGATION = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|instead of|rather than|unlike|without)|n['\u2019]t)"
     rf"(?:\s+(?:be|equal(?:\s+to)?|just|simply|necessarily|really|actually|the (?:final )?answer))?{_MATH_START}"
-    r"|\b(?:wrong|incorrect|false|bad|mistaken|naive|tempting)\s+(?:final\s+)?(?:answer|result|value|guess)\b[^.;\n]{0,60}\Z",
+    r"|\b(?:wrong|incorrect|false|bad|mistaken|naive|tempting)\s+(?:final\s+)?(?:answer|result|value"
+    r"|guess)\b[^.;\n]{0,60}\Z",
     re.IGNORECASE,
 )
 _PART_BEFORE = re.compile(
-    r"(?:[0-9}]\.?|\\(?:neq?|not\s*=)(?![a-z])\s*|[0-9a-zA-Z)}]\s*/\s*|[\^_]\s*\{?|(?:[=(,\[{$]|\\\(|\\\[)\s*-\s*|(?:\A|\s)-|\\(?:cdot|times|div|sqrt|frac|left\()\s*\{?|\}\s*\{|[0-9)}]\s*[-+]\s*)\Z"
+    r"(?:[0-9}]\.?|\\(?:neq?|not\s*=)(?![a-z])\s*|[0-9a-zA-Z)}]\s*/\s*|[\^_]\s*\{?|(?:[=(,\[{$]|\\\("
+    r"|\\\[)\s*-\s*|(?:\A|\s)-|\\(?:cdot|times|div|sqrt|frac|left\()\s*\{?|\}\s*\{|[0-9)}]\s*[-+]\s*)\Z"
 )
 _PART_AFTER = re.compile(
-    r"\}?\s*(?:\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|frac|sqrt|pi)(?![a-z])|[+/]\s*[0-9\\a-z(]|-\s*[0-9]|\*\s*[0-9]|!\s*[=^]|=\s*-?\$?[0-9][0-9.,]*(?![0-9a-zA-Z^*]|\s*[-+\\]))"
+    r"\}?\s*(?:\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|frac|sqrt|pi)(?![a-z])|[+/]\s*[0-9\\a-z(]"
+    r"|-\s*[0-9]|\*\s*[0-9]|!\s*[=^]|=\s*-?\$?[0-9][0-9.,]*(?![0-9a-zA-Z^*]|\s*[-+\\]))"
     r"|\}?(?:[0-9]|\.[0-9])"
 )
 _SCALED = re.compile(
-    r"[\s$*~}]*(?:\\[)\],; ])?[\s$*]*(?:\\text\s*\{\s*)?(?P<word>(?:hundred|thousand|million|billion|trillion|quadrillion|dozen"
-    r"|gross|lakh|crore|score|tenth|hundredth|thousandth|millionth|half|halves|third|fourth|quarter|fifth|sixth|percentage point"
+    r"[\s$*~}]*(?:\\[)\],; ])?[\s$*]*(?:\\text\s*\{\s*)?(?P<word>(?:hundred|thousand|million|billion|trillion"
+    r"|quadrillion|dozen"
+    r"|gross|lakh|crore|score|tenth|hundredth|thousandth|millionth|half|halves|third|fourth|quarter|fifth"
+    r"|sixth|percentage point"
     r"|basis point|dollar|cent|euro|pound|pence|yen|rupee)s?)\b",
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"\b(?:wait\b|oops\b|hmm+\b|scratch that|correction\b|i meant\b|on second thoughts?|(?:made|my|was) (?:\w+ )?(?:mistaken?|error)\b|an? (?:mistake|error)\b(?! to)"
-    r"|wrong\b|incorrect\b|(?:not|n['\u2019]t) (?:right|correct|true\b|the (?:final |right |correct )?answer)|sorry\b|apolog"
-    r"|(?:ignore|disregard|forget) (?:that|this|it|the|my|what|all|everything)\b|reconsider|never ?mind|retract|kidding\b|joking\b"
-    r"|turn(?:s|ed) out to be (?=[$\\(*-]*[0-9])|in fact,? (?=[$\\(*-]*[0-9])|should (?:have|get|be) (?=[$\\(*-]*[0-9])|i (?:lied|doubt)\b|not sure\b|unsure\b|try again|start over|should (?:have been|instead|really)\b"
+    r"\b(?:wait\b|oops\b|hmm+\b|scratch that|correction\b|i meant\b|on second thoughts?|(?:made|my"
+    r"|was) (?:\w+ )?(?:mistaken?|error)\b|an? (?:mistake|error)\b(?! to)"
+    r"|wrong\b|incorrect\b|(?:not|n['\u2019]t) (?:right|correct|true\b|the (?:final |right |correct )?answer)"
+    r"|sorry\b|apolog"
+    r"|(?:ignore|disregard|forget) (?:that|this|it|the|my|what|all|everything)\b|reconsider|never ?mind"
+    r"|retract|kidding\b|joking\b"
+    r"|turn(?:s|ed) out to be (?=[$\\(*-]*[0-9])|in fact,? (?=[$\\(*-]*[0-9])|should (?:have|get"
+    r"|be) (?=[$\\(*-]*[0-9])|i (?:lied|doubt)\b|not sure\b|unsure\b|try again|start over|should (?:have been"
+    r"|instead|really)\b"
     r"|(?:is|equals|be|are) actually\b|actually (?:is|equals|be|are|it|i|that)\b|rather[,:]"
     r"|answers?\b[^.\n]{0,40}\b(?:is|are|be)(?: not\b|n['\u2019]t\b)|(?:is|was)(?: not|n['\u2019]t) [$\\(*-]*[0-9])"
     r"|(?:^|[.!?,;(\n])\s*(?:actually|no)\b\s?[,.!:]",
@@ -55,14 +66,23 @@ _TAKEN_BACK = re.compile(
 )
 _ASKED = re.compile(r"[\s$*)\]}\\]*\?")
 _CONDITION_AFTER = re.compile(r"[^.\n]{0,60}?\b(?:if|only if|unless|provided|assuming)\b", re.IGNORECASE)
-_OR_ELSE = re.compile(r"[\s$*)\]}\\.,]*(?:or|versus|vs\.?|->|=>|\u2192|\\to|\\(?:Right|long\w*)arrow)\s+(?:else |maybe |perhaps )?[$\\(*]*-?[0-9]", re.IGNORECASE)
-_FINAL = re.compile(
-    r"(?:\A|[.!?\n])\W{0,9}(?:(?:so|thus|hence|therefore|finally|then|but|and|or|well),?\s+)?(?:it|that|this|the (?:total|sum|result|value"
-    r"|correct|true|real|right)\b[^.!?\n0-9]{0,60}?)(?:\s+(?:is|equals|was|makes|gives|comes to|must be)|['\u2019]s|\s*=)\s+"
-    r"(?:really |now |rather |instead )?[*$(\\]*(?P<value>-?\$?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?)(?![\w^/*+{}]|\s*[-+*/=^\\])",
+_OR_ELSE = re.compile(
+    r"[\s$*)\]}\\.,]*(?:or|versus|vs\.?|->|=>|\u2192|\\to|\\(?:Right|long\w*)arrow)\s+(?:else |maybe "
+    r"|perhaps )?[$\\(*]*-?[0-9]",
     re.IGNORECASE,
 )
-_CUE = re.compile(r"\W{0,9}(?:so|thus|hence|therefore|finally|in total|altogether|in the end|final(?:ly)?)\b", re.IGNORECASE)
+_FINAL = re.compile(
+    r"(?:\A|[.!?\n])\W{0,9}(?:(?:so|thus|hence|therefore|finally|then|but|and|or|well),?\s+)?(?:it|that|this"
+    r"|the (?:total|sum|result|value"
+    r"|correct|true|real|right)\b[^.!?\n0-9]{0,60}?)(?:\s+(?:is|equals|was|makes|gives|comes to|must be)"
+    r"|['\u2019]s|\s*=)\s+"
+    r"(?:really |now |rather |instead )?[*$(\\]*(?P<value>-?\$?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?)"
+    r"(?![\w^/*+{}]|\s*[-+*/=^\\])",
+    re.IGNORECASE,
+)
+_CUE = re.compile(
+    r"\W{0,9}(?:so|thus|hence|therefore|finally|in total|altogether|in the end|final(?:ly)?)\b", re.IGNORECASE
+)
 _INNER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}")
 
 
@@ -75,10 +95,8 @@ def asserted(text: str, start: int) -> bool:
     sentence = before[cut:]
     if _INSTRUCTION.search(sentence) or _EXAMPLE.search(before) or _NEGATION.search(sentence):
         return False
-    condition = None
-    for condition in _CONDITION.finditer(sentence):
-        pass
-    return condition is None or re.search(r"[,:]|\bthen\b", sentence[condition.end() :]) is not None
+    conditions = [match.end() for match in _CONDITION.finditer(sentence)]
+    return not conditions or re.search(r"[,:]|\bthen\b", sentence[conditions[-1] :]) is not None
 
 
 def negated(text: str, end: int) -> bool:

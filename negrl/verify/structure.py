@@ -10,14 +10,142 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_GREEK = """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau
-upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega""".split()
-_FUNCTIONS = """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max min det deg
-operatorname""".split()
-UNEVALUATED = "int iint iiint oint sum prod lim binom dbinom tbinom choose limsup liminf".split()
-_OTHER = """frac sqrt cdot times div pm mp le ge leq geq leqslant geqslant lt gt ne neq infty cup cap emptyset in notin
-setminus circ lfloor rfloor lceil rceil lvert rvert vert begin end pmod bmod mod to mathbb mathbf mathrm mathit
-partial triangle angle ldots cdots dots colon langle rangle lbrace rbrace displaystyle limits""".split()
+_GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "varepsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "vartheta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "varphi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Pi",
+    "Sigma",
+    "Upsilon",
+    "Phi",
+    "Psi",
+    "Omega",
+]
+_FUNCTIONS = [
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "log",
+    "ln",
+    "lg",
+    "exp",
+    "gcd",
+    "lcm",
+    "max",
+    "min",
+    "det",
+    "deg",
+    "operatorname",
+]
+UNEVALUATED = [
+    "int",
+    "iint",
+    "iiint",
+    "oint",
+    "sum",
+    "prod",
+    "lim",
+    "binom",
+    "dbinom",
+    "tbinom",
+    "choose",
+    "limsup",
+    "liminf",
+]
+_OTHER = [
+    "frac",
+    "sqrt",
+    "cdot",
+    "times",
+    "div",
+    "pm",
+    "mp",
+    "le",
+    "ge",
+    "leq",
+    "geq",
+    "leqslant",
+    "geqslant",
+    "lt",
+    "gt",
+    "ne",
+    "neq",
+    "infty",
+    "cup",
+    "cap",
+    "emptyset",
+    "in",
+    "notin",
+    "setminus",
+    "circ",
+    "lfloor",
+    "rfloor",
+    "lceil",
+    "rceil",
+    "lvert",
+    "rvert",
+    "vert",
+    "begin",
+    "end",
+    "pmod",
+    "bmod",
+    "mod",
+    "to",
+    "mathbb",
+    "mathbf",
+    "mathrm",
+    "mathit",
+    "partial",
+    "triangle",
+    "angle",
+    "ldots",
+    "cdots",
+    "dots",
+    "colon",
+    "langle",
+    "rangle",
+    "lbrace",
+    "rbrace",
+    "displaystyle",
+    "limits",
+]
 _KNOWN = frozenset([*_GREEK, *_FUNCTIONS, *UNEVALUATED, *_OTHER])
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _CONJUNCTION = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])")
@@ -162,4 +290,6 @@ def _split(text: str, at: str) -> list[str]:
 def _thousands(text: str, place: int) -> bool:
     """Does the comma at `place` part thousands: one to three digits before it, or three and a comma?"""
     before = re.search(r"(?<![0-9.])([0-9]{1,3})\Z", text[max(0, place - 4) : place])
-    return before is not None and before[1][0] != "0" or re.search(r",[0-9]{3}\Z", text[max(0, place - 4) : place]) is not None
+    return (before is not None and before[1][0] != "0") or re.search(
+        r",[0-9]{3}\Z", text[max(0, place - 4) : place]
+    ) is not None

@@ -23,47 +23,67 @@ dollar usd buck|cent ct|euro eur|£ sterling gbp|pence|yen jpy|yuan rmb cny|rupe
 nickel|dime
 """
 _THINGS = """
-people person persons child children kid kids man men woman women boy girl student pupil teacher adult guest friend parent
-baby babies worker employee customer visitor passenger player member camper driver soldier follower voter patient
-participant contestant grandchild grandchildren sibling brother sister cousin senior junior freshman family families
-apple orange banana peach peaches pear plum grape cherry cherries strawberry strawberries blueberry blueberries berry
-berries lemon lime mango mangoes melon watermelon pineapple tomato tomatoes potato potatoes onion carrot cucumber
-pumpkin vegetable fruit egg cookie cake cupcake pie muffin brownie donut doughnut pancake pastry pastries pizza slice
-sandwich sandwiches burger hamburger hotdog taco steak meal snack chip cracker pretzel candy candies chocolate lollipop
-jellybean marshmallow gumball nut peanut seed bean loaf loaves bagel biscuit roll croissant sausage meatball dumpling
-drink soda juice milk coffee tea water lemonade bottle can glass glasses mug jar carton jug barrel bucket bag box boxes
-basket pack package packet crate sack tray container bin tube tank bowl plate dish dishes spoon fork knife knives
-book page chapter magazine newspaper comic novel story stories poem essay paper sheet notebook folder album card letter
-email envelope stamp poster photo photograph picture painting drawing file document report word line question problem
-answer test exam quiz quizzes lesson assignment mistake pencil pen crayon marker eraser sticker ruler brush brushes
-toy doll ball balloon marble game puzzle block lego bead button coin bill ticket token prize gift present medal trophy
-trophies badge bracelet necklace ring earring jewel gem shirt dress dresses skirt coat jacket hat cap shoe sock glove
-scarf scarves sweater blanket pillow towel sheep goat cow pig horse dog cat puppy puppies kitten bird chicken duck goose
-geese turkey rabbit mouse mice rat frog turtle fish fishes shark whale dolphin lion tiger bear elephant monkey giraffe
-zebra snake lizard spider ant bee butterfly butterflies insect bug animal pet lamb penguin crab lobster oyster egg
-flower rose tulip daisy daisies sunflower lily lilies petal bouquet leaf leaves tree bush bushes plant branch branches log
-stick rock stone pebble shell seashell brick plank tile board nail screw bolt wire rope chain wheel tire spoke
-car truck bus buses van bike bicycle motorcycle train plane airplane boat ship ferry taxi trip flight ride round game
-match matches point goal run touchdown basket vote win draw step jump skip lap mile song video movie
-episode show program class classes course grade team group club school room house home building floor apartment bedroom
-door window wall fence gate seat chair table desk bench benches sofa bed lamp candle bulb battery batteries phone computer
-laptop tablet camera machine printer robot tv television row column stack pile bunch bunches batch batches piece
-part portion serving section item object thing product unit order sale call message post chore task job shift project visit
-session event meeting party parties holiday night weekday weekend morning evening afternoon season time turn way path
-route combination permutation arrangement possibility possibilities outcome pattern choice option method solution
-integer element subset sequence triangle square rectangle circle
-cube polygon pentagon hexagon side edge vertex vertices face diagonal angle corner dot segment region intersection handshake
-color colour shape size kind type level star diamond heart spade club planet moon city cities town village country countries
-state street road bridge tower park garden farm field lawn store shop restaurant hotel hospital library libraries museum
-acorn feather bone tooth teeth leg arm eye ear hand finger toe head tail wing hair bar cone scoop stamp ribbon string
-cloth fabric yarn quilt bale bushel bundle load trash trip mail gas gasoline oil fuel paint flour sugar salt butter rice
-corn wheat oats hay grass soup bread cheese meat beef pork ham salad sauce cereal popcorn ice cream gum snow rain sand wood
-gold silver money cash allowance pill tablet dose vaccine minnow goldfish guppy guppies cricket flea fly flies
-widget gadget tool part component shelf shelves drawer locker key lock bell drum guitar piano note instrument lightbulb
-trading baseball basketball football tennis soccer golf hockey
+people person persons child children kid kids man men woman women boy girl student pupil teacher adult guest friend
+parent baby babies worker employee customer visitor passenger player member camper driver soldier follower voter
+patient participant contestant grandchild grandchildren sibling brother sister cousin senior junior freshman family
+families apple orange banana peach peaches pear plum grape cherry cherries strawberry strawberries blueberry
+blueberries berry berries lemon lime mango mangoes melon watermelon pineapple tomato tomatoes potato potatoes onion
+carrot cucumber pumpkin vegetable fruit egg cookie cake cupcake pie muffin brownie donut doughnut pancake pastry
+pastries pizza slice sandwich sandwiches burger hamburger hotdog taco steak meal snack chip cracker pretzel candy
+candies chocolate lollipop jellybean marshmallow gumball nut peanut seed bean loaf loaves bagel biscuit roll croissant
+sausage meatball dumpling drink soda juice milk coffee tea water lemonade bottle can glass glasses mug jar carton jug
+barrel bucket bag box boxes basket pack package packet crate sack tray container bin tube tank bowl plate dish dishes
+spoon fork knife knives book page chapter magazine newspaper comic novel story stories poem essay paper sheet notebook
+folder album card letter email envelope stamp poster photo photograph picture painting drawing file document report
+word line question problem answer test exam quiz quizzes lesson assignment mistake pencil pen crayon marker eraser
+sticker ruler brush brushes toy doll ball balloon marble game puzzle block lego bead button coin bill ticket token
+prize gift present medal trophy trophies badge bracelet necklace ring earring jewel gem shirt dress dresses skirt coat
+jacket hat cap shoe sock glove scarf scarves sweater blanket pillow towel sheep goat cow pig horse dog cat puppy
+puppies kitten bird chicken duck goose geese turkey rabbit mouse mice rat frog turtle fish fishes shark whale dolphin
+lion tiger bear elephant monkey giraffe zebra snake lizard spider ant bee butterfly butterflies insect bug animal pet
+lamb penguin crab lobster oyster egg flower rose tulip daisy daisies sunflower lily lilies petal bouquet leaf leaves
+tree bush bushes plant branch branches log stick rock stone pebble shell seashell brick plank tile board nail screw
+bolt wire rope chain wheel tire spoke car truck bus buses van bike bicycle motorcycle train plane airplane boat ship
+ferry taxi trip flight ride round game match matches point goal run touchdown basket vote win draw step jump skip lap
+mile song video movie episode show program class classes course grade team group club school room house home building
+floor apartment bedroom door window wall fence gate seat chair table desk bench benches sofa bed lamp candle bulb
+battery batteries phone computer laptop tablet camera machine printer robot tv television row column stack pile bunch
+bunches batch batches piece part portion serving section item object thing product unit order sale call message post
+chore task job shift project visit session event meeting party parties holiday night weekday weekend morning evening
+afternoon season time turn way path route combination permutation arrangement possibility possibilities outcome
+pattern choice option method solution integer element subset sequence triangle square rectangle circle cube polygon
+pentagon hexagon side edge vertex vertices face diagonal angle corner dot segment region intersection handshake color
+colour shape size kind type level star diamond heart spade club planet moon city cities town village country countries
+state street road bridge tower park garden farm field lawn store shop restaurant hotel hospital library libraries
+museum acorn feather bone tooth teeth leg arm eye ear hand finger toe head tail wing hair bar cone scoop stamp ribbon
+string cloth fabric yarn quilt bale bushel bundle load trash trip mail gas gasoline oil fuel paint flour sugar salt
+butter rice corn wheat oats hay grass soup bread cheese meat beef pork ham salad sauce cereal popcorn ice cream gum
+snow rain sand wood gold silver money cash allowance pill tablet dose vaccine minnow goldfish guppy guppies cricket
+flea fly flies widget gadget tool part component shelf shelves drawer locker key lock bell drum guitar piano note
+instrument lightbulb trading baseball basketball football tennis soccer golf hockey
 """
 _FILLERS = frozenset(
-    "a an the of each every total altogether together left remaining all old tall long wide high deep extra".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "each",
+        "every",
+        "total",
+        "altogether",
+        "together",
+        "left",
+        "remaining",
+        "all",
+        "old",
+        "tall",
+        "long",
+        "wide",
+        "high",
+        "deep",
+        "extra",
+    ]
 )
 """Words that leave a unit as it is: "18 dollars in total", "9 years old"."""
 
@@ -89,7 +109,12 @@ def _table() -> dict[str, str]:
 _TABLE = _table()
 SYMBOLS = {r"\$": "dollar", "$": "dollar", "€": "euro", "£": "£", "¥": "yen", "₹": "rupee"}
 CURRENCIES = frozenset(SYMBOLS.values())
-_SAME = (frozenset({"pound", "£"}), frozenset({"yen", "yuan"}), frozenset({"cent", "penny"}), frozenset({"pence", "penny"}))
+_SAME = (
+    frozenset({"pound", "£"}),
+    frozenset({"yen", "yuan"}),
+    frozenset({"cent", "penny"}),
+    frozenset({"pence", "penny"}),
+)
 """A pound is money or a weight, ¥ is yen or yuan."""
 _TOKEN = re.compile(r"[A-Za-z]+|/")
 _MAX_WORDS = 8
@@ -121,7 +146,7 @@ def canonical(words: str) -> str | None:
         else:
             return None
         power = ""
-    if power or found[:1] == ["per"] and len(found) == 1:
+    if power or (found[:1] == ["per"] and len(found) == 1):
         return None
     return " ".join(found)
 

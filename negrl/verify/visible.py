@@ -23,7 +23,21 @@ _QUOTED = re.compile(
     r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code)>.*?(?:</(?P=s)>|\Z)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_MAY_QUOTE = ("`", "%", "~~", "<!--", "\\verb", "\\begin", "\\iffalse", "\\lstinline", "<s>", "<del>", "<strike>", "<pre>", "<code>")
+_MAY_QUOTE = (
+    "`",
+    "%",
+    "~~",
+    "<!--",
+    "\\verb",
+    "\\begin",
+    "\\iffalse",
+    "\\lstinline",
+    "<s>",
+    "<del>",
+    "<strike>",
+    "<pre>",
+    "<code>",
+)
 
 
 def visible(text: str) -> str | None:

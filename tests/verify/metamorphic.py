@@ -1,8 +1,8 @@
 r"""Right answers, changed so that they are wrong, and rewritten so that they stay right; no list of answers needed.
 
-A value is made first, exactly; then the gold answer is written, and an answer from it: a rewriting (never incorrect) or a
-change (never correct). `python tests/verify/metamorphic.py [cases] [seed]` prints the counts by kind; under the PYTHONPATH of
-another checkout it counts there.
+A value is made first, exactly; then the gold answer is written, and an answer from it: a rewriting (never incorrect)
+or a change (never correct). `python tests/verify/metamorphic.py [cases] [seed]` prints the counts by kind; under the
+PYTHONPATH of another checkout it counts there.
 """
 
 from __future__ import annotations
@@ -16,23 +16,77 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 UNITS = [
-    ("cm", r"\text{ cm}", "centimeters"), ("km", r"\text{ km}", "kilometers"), ("kg", r"\text{ kg}", "kilograms"), ("hours", r"\text{ hours}", "hours"),
-    ("minutes", r"\text{ min}", "minutes"), ("apples", r"\text{ apples}", "apples"), ("books", r" \text{books}", "books"), ("miles", r"\text{ miles}", "miles"),
-]  # fmt: skip
+    ("cm", r"\text{ cm}", "centimeters"),
+    ("km", r"\text{ km}", "kilometers"),
+    ("kg", r"\text{ kg}", "kilograms"),
+    ("hours", r"\text{ hours}", "hours"),
+    ("minutes", r"\text{ min}", "minutes"),
+    ("apples", r"\text{ apples}", "apples"),
+    ("books", r" \text{books}", "books"),
+    ("miles", r"\text{ miles}", "miles"),
+]
 CURRENCIES = [(r"\$", "dollars"), ("€", "euros"), ("£", "pounds"), ("¥", "yen")]
-CHANGING = "tenths thousandths gross lakh crore quadrillion halves reciprocal squared dozenths".split() + [
-    "in binary", "(wrong)", "unless", "percentage points", "basis points", "minus 1", "or less", "(not)", "base 7", "modulo 5",
-]  # fmt: skip
+CHANGING = [
+    "tenths",
+    "thousandths",
+    "gross",
+    "lakh",
+    "crore",
+    "quadrillion",
+    "halves",
+    "reciprocal",
+    "squared",
+    "dozenths",
+] + [
+    "in binary",
+    "(wrong)",
+    "unless",
+    "percentage points",
+    "basis points",
+    "minus 1",
+    "or less",
+    "(not)",
+    "base 7",
+    "modulo 5",
+]
 LATER = [
-    "\n#### {}", ", but the answer is {}.", ". Wait, actually it is {}.", ". No, that's wrong, it is {}.", "\nThe final answer is {}.", "\nA: {}", ". Correction: {}.",
-    ". Hence it is {}.", "\n{}", " or {}", ". I made a mistake; {}.", ". So the result is {}.", " = {}", ". It turns out to be {}.", ". Answer: {}",
-]  # fmt: skip
+    "\n#### {}",
+    ", but the answer is {}.",
+    ". Wait, actually it is {}.",
+    ". No, that's wrong, it is {}.",
+    "\nThe final answer is {}.",
+    "\nA: {}",
+    ". Correction: {}.",
+    ". Hence it is {}.",
+    "\n{}",
+    " or {}",
+    ". I made a mistake; {}.",
+    ". So the result is {}.",
+    " = {}",
+    ". It turns out to be {}.",
+    ". Answer: {}",
+]
 MARKS = [r"So \boxed{{{}}}", "Work.\n#### {}", "Hence the answer is ${}$", r"$$x=\boxed{{{}}}$$"]
 EXPRESSIONS = [  # equal in pairs, unlike from row to row
-    (r"2\sqrt{3}", r"\sqrt{12}"), (r"\frac{\pi}{2}", r"0.5\pi"), ("x^2-1", "(x-1)(x+1)"), ("2x+3", "3+2x"), (r"\frac{x}{2}", r"\frac12 x"), (r"3\sqrt{5}", r"\sqrt{45}"),
-    ("x^2+2x+1", "(x+1)^2"), (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"), ("2^{10}x", "1024x"), (r"e^{2x}", r"(e^x)^2"), (r"6\pi", r"2\pi\cdot 3"), ("n(n+1)", "n^2+n"),
-    (r"a+b", "b+a"), (r"\frac{a}{b}", "a/b"), ("x^3", r"x\cdot x^2"), (r"\ln 4", r"2\ln 2"), ("5i", r"\sqrt{-25}"), (r"1+\sqrt{7}", r"\sqrt{7}+1"),
-]  # fmt: skip
+    (r"2\sqrt{3}", r"\sqrt{12}"),
+    (r"\frac{\pi}{2}", r"0.5\pi"),
+    ("x^2-1", "(x-1)(x+1)"),
+    ("2x+3", "3+2x"),
+    (r"\frac{x}{2}", r"\frac12 x"),
+    (r"3\sqrt{5}", r"\sqrt{45}"),
+    ("x^2+2x+1", "(x+1)^2"),
+    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"),
+    ("2^{10}x", "1024x"),
+    (r"e^{2x}", r"(e^x)^2"),
+    (r"6\pi", r"2\pi\cdot 3"),
+    ("n(n+1)", "n^2+n"),
+    (r"a+b", "b+a"),
+    (r"\frac{a}{b}", "a/b"),
+    ("x^3", r"x\cdot x^2"),
+    (r"\ln 4", r"2\ln 2"),
+    ("5i", r"\sqrt{-25}"),
+    (r"1+\sqrt{7}", r"\sqrt{7}+1"),
+]
 
 
 @dataclass(frozen=True)
@@ -80,20 +134,39 @@ def decimal(value: Fraction) -> bool:
 
 def rewritten(value: Fraction, rng: random.Random) -> str:
     """Another way to write the same."""
-    ways = [write(value), f" {write(value)} ", f"x = {write(value)}", f"{{{write(value)}}}", rf"\left({write(value)}\right)", rf"\displaystyle {write(value)}"]
+    ways = [
+        write(value),
+        f" {write(value)} ",
+        f"x = {write(value)}",
+        f"{{{write(value)}}}",
+        rf"\left({write(value)}\right)",
+        rf"\displaystyle {write(value)}",
+    ]
     sign, size = ("-" if value < 0 else ""), abs(value)
     if value.denominator == 1 and size >= 1000:
         grouped = f"{size.numerator:,}"
-        ways += [sign + grouped] + [sign + grouped.replace(",", by) for by in (" ", r"\,", "{,}", "\u00a0", "\u202f", r"\;", r",\!", "~")]
+        ways += [sign + grouped] + [
+            sign + grouped.replace(",", by) for by in (" ", r"\,", "{,}", "\u00a0", "\u202f", r"\;", r",\!", "~")
+        ]
     if value.denominator > 1:
         n, d = size.numerator, size.denominator
-        ways += [rf"{sign}\dfrac{{{n}}}{{{d}}}", rf"{sign}\tfrac{{{n}}}{{{d}}}", f"{sign}{n}/{d}", rf"{sign}\frac {{{n}}} {{{d}}}", rf"{sign}\frac{{{2 * n}}}{{{2 * d}}}"]
+        ways += [
+            rf"{sign}\dfrac{{{n}}}{{{d}}}",
+            rf"{sign}\tfrac{{{n}}}{{{d}}}",
+            f"{sign}{n}/{d}",
+            rf"{sign}\frac {{{n}}} {{{d}}}",
+            rf"{sign}\frac{{{2 * n}}}{{{2 * d}}}",
+        ]
         if n < 10 and d < 10:
             ways += [rf"{sign}\frac{n}{d}", rf"{sign}\frac {n} {d}"]
         if n > d:
             ways += [rf"{sign}{n // d}\frac{{{n % d}}}{{{d}}}", f"{sign}{n // d} {n % d}/{d}"]
     if decimal(value) and len(str(size.numerator)) < 12:
-        ways += [scientific(value), scientific(value).replace(r"\times", r"\cdot"), scientific(value).replace(r" \times ", r"\times")]
+        ways += [
+            scientific(value),
+            scientific(value).replace(r"\times", r"\cdot"),
+            scientific(value).replace(r" \times ", r"\times"),
+        ]
     return rng.choice(ways)
 
 
@@ -109,7 +182,11 @@ def changed(value: Fraction, rng: random.Random) -> str:
         elif way == 1:  # the sign
             text = text[1:] if text.startswith("-") else "-" + text
         elif way == 2:  # the exponent
-            text = rf"{text} \times 10^{{{rng.choice([-3, -1, 1, 3])}}}" if "10^" not in text else re.sub(r"(?<=\^\{)-?", lambda m: m[0] + rng.choice("124"), text, count=1)
+            text = (
+                rf"{text} \times 10^{{{rng.choice([-3, -1, 1, 3])}}}"
+                if "10^" not in text
+                else re.sub(r"(?<=\^\{)-?", lambda m: m[0] + rng.choice("124"), text, count=1)
+            )
         elif way == 3:  # a digit more
             at = rng.choice(spots)
             text = text[:at] + rng.choice("123456789") + text[at:]
@@ -182,7 +259,11 @@ def _unit(rng: random.Random) -> Made:
 
 def _same_unit(rng: random.Random) -> Made:
     text, unit = write(number(rng)), rng.choice(UNITS)
-    return text + unit[1], respond(text + rng.choice(["", " " + unit[0], unit[1], " " + unit[2], f" ({unit[0]})"]), rng), True
+    return (
+        text + unit[1],
+        respond(text + rng.choice(["", " " + unit[0], unit[1], " " + unit[2], f" ({unit[0]})"]), rng),
+        True,
+    )
 
 
 def _currency(rng: random.Random) -> Made:
@@ -193,7 +274,11 @@ def _currency(rng: random.Random) -> Made:
 
 def _same_currency(rng: random.Random) -> Made:
     value, one = rng.randrange(2, 99999), rng.choice(CURRENCIES)
-    return f"{one[0]}{value}", respond(rng.choice([f"{value}", f"{value:,}", f"{one[0]}{value:,}", f"{value} {one[1]}"]), rng), True
+    return (
+        f"{one[0]}{value}",
+        respond(rng.choice([f"{value}", f"{value:,}", f"{one[0]}{value:,}", f"{value} {one[1]}"]), rng),
+        True,
+    )
 
 
 def _tuple(rng: random.Random) -> Made:
@@ -213,7 +298,11 @@ def _tuple(rng: random.Random) -> Made:
         at = rng.randrange(len(items))
         texts = [write(item + 1) if i == at else write(item) for i, item in enumerate(items)]
         return rf"\{{{inner}\}}", respond(rf"\{{{', '.join(texts)}\}}", rng), False
-    return f"[{write(items[0])},{write(items[1])})", respond(rng.choice(["({},{}]", "({},{})", "[{},{}]"]).format(*map(write, items[:2])), rng), False
+    return (
+        f"[{write(items[0])},{write(items[1])})",
+        respond(rng.choice(["({},{}]", "({},{})", "[{},{}]"]).format(*map(write, items[:2])), rng),
+        False,
+    )
 
 
 def _items(rng: random.Random) -> list[Fraction]:
@@ -227,13 +316,24 @@ def _items(rng: random.Random) -> list[Fraction]:
 
 def _order(rng: random.Random) -> Made:
     items = _items(rng)
-    texts = [rewritten(item, rng).replace("x = ", "").strip() if abs(item) < 1000 else write(item) for item in rng.sample(items, len(items))]
-    return rf"\{{{', '.join(map(write, items))}\}}", respond(rng.choice([r"\{{{}\}}", "{}"]).format(", ".join(texts)), rng), True
+    texts = [
+        rewritten(item, rng).replace("x = ", "").strip() if abs(item) < 1000 else write(item)
+        for item in rng.sample(items, len(items))
+    ]
+    return (
+        rf"\{{{', '.join(map(write, items))}\}}",
+        respond(rng.choice([r"\{{{}\}}", "{}"]).format(", ".join(texts)), rng),
+        True,
+    )
 
 
 def _interval(rng: random.Random) -> Made:
     a, b = (write(item) for item in _items(rng)[:2])
-    return f"({a},{b}]", respond(rng.choice(["({}, {}]", r"\left({},{}\right]", "( {} , {} ]", "{} < x \\le {}"]).format(a, b), rng), True
+    return (
+        f"({a},{b}]",
+        respond(rng.choice(["({}, {}]", r"\left({},{}\right]", "( {} , {} ]", "{} < x \\le {}"]).format(a, b), rng),
+        True,
+    )
 
 
 def _expression(rng: random.Random) -> Made:
@@ -249,45 +349,109 @@ def _other_expression(rng: random.Random) -> Made:
     text = one[rng.randrange(2)]
     if way == 1:
         return one[0], respond(rng.choice([f"-({text})", f"{text}+1", f"2({text})"]), rng), False
-    return one[0], respond(rng.choice(["{}'", r"\phantom{{{}}}", r"\overline{{{}}}", "({})^T", "44={}", "{}=1=2"]).format(text), rng), False
+    return (
+        one[0],
+        respond(
+            rng.choice(["{}'", r"\phantom{{{}}}", r"\overline{{{}}}", "({})^T", "44={}", "{}=1=2"]).format(text), rng
+        ),
+        False,
+    )
 
 
 def _later(rng: random.Random) -> Made:
     value = Fraction(rng.randrange(2, 9999))
     other = value + rng.choice([1, 2, 10])
     text, later = write(value), rng.choice(LATER).format(write(other))
-    return text, (rf"So \boxed{{{text}}}" if rng.random() < 0.7 or later[:2] == " =" else f"Hence the answer is ${text}$") + later, False
+    return (
+        text,
+        (rf"So \boxed{{{text}}}" if rng.random() < 0.7 or later[:2] == " =" else f"Hence the answer is ${text}$")
+        + later,
+        False,
+    )
 
 
 def _not_said(rng: random.Random) -> Made:
     text = write(Fraction(rng.randrange(2, 9999)))
-    around = rng.choice([
-        "<think>{}</think>", "<THINK>{}</THINK>", "<thinking>{}</thinking>", "```\n{}\n```", "<!-- {} -->", "% {}", "~~{}~~", "If the answer is {} then stop.",
-        "Put it in {}", "The answer is not {}", "\\begin{{verbatim}}{}\\end{{verbatim}}", "\\verb|{}|", "The wrong answer is {}.", "{} thousand", "-{}", "2\\cdot{}",
-    ])  # fmt: skip
+    around = rng.choice(
+        [
+            "<think>{}</think>",
+            "<THINK>{}</THINK>",
+            "<thinking>{}</thinking>",
+            "```\n{}\n```",
+            "<!-- {} -->",
+            "% {}",
+            "~~{}~~",
+            "If the answer is {} then stop.",
+            "Put it in {}",
+            "The answer is not {}",
+            "\\begin{{verbatim}}{}\\end{{verbatim}}",
+            "\\verb|{}|",
+            "The wrong answer is {}.",
+            "{} thousand",
+            "-{}",
+            "2\\cdot{}",
+        ]
+    )
     return text, around.format(rf"\boxed{{{text}}}"), False
 
 
 def _small(rng: random.Random) -> Made:
     exponent = rng.randrange(-40, -6)
     a, b = rng.sample(range(11, 99), 2)
-    return rf"{a / 10} \times 10^{{{exponent}}}", respond(rng.choice([f"{b / 10}e{exponent}", rf"{b / 10}\times10^{{{exponent}}}", rf"{a / 10}\times10^{{{exponent - 1}}}"]), rng), False
+    return (
+        rf"{a / 10} \times 10^{{{exponent}}}",
+        respond(
+            rng.choice(
+                [f"{b / 10}e{exponent}", rf"{b / 10}\times10^{{{exponent}}}", rf"{a / 10}\times10^{{{exponent - 1}}}"]
+            ),
+            rng,
+        ),
+        False,
+    )
 
 
 def _chain(rng: random.Random) -> Made:
     a, b = rng.randrange(2, 500), rng.randrange(2, 500)
     right = rng.random() < 0.4
     if right:
-        return str(a + b), respond(rng.choice(["{a}+{b}={c}", "x={a}+{b}={c}", "x={c}", "f(2)={c}", "{c}=x"]).format(a=a, b=b, c=a + b), rng), True
-    return str(a + b), respond(rng.choice(["{a}+{b}={d}={c}", "x={d}={c}", "{d}={c}", "{a}+{b}={d}", "x={c}={d}", "{d}={d}={c}"]).format(a=a, b=b, c=a + b, d=a + b + 1), rng), False
+        return (
+            str(a + b),
+            respond(
+                rng.choice(["{a}+{b}={c}", "x={a}+{b}={c}", "x={c}", "f(2)={c}", "{c}=x"]).format(a=a, b=b, c=a + b),
+                rng,
+            ),
+            True,
+        )
+    return (
+        str(a + b),
+        respond(
+            rng.choice(["{a}+{b}={d}={c}", "x={d}={c}", "{d}={c}", "{a}+{b}={d}", "x={c}={d}", "{d}={d}={c}"]).format(
+                a=a, b=b, c=a + b, d=a + b + 1
+            ),
+            rng,
+        ),
+        False,
+    )
 
 
 _KINDS: dict[str, Callable[[random.Random], Made]] = {
-    "rewritten number": _rewrite, "changed digit, sign, exponent or space": _digit, "word after it": _word, "other unit": _unit, "same unit": _same_unit,
-    "other currency": _currency, "same currency": _same_currency, "tuple, set or interval changed": _tuple, "set in another order": _order,
-    "interval rewritten": _interval, "equivalent expression": _expression, "other or marked expression": _other_expression, "another final answer": _later,
-    "mark that does not count": _not_said, "small magnitude": _small, "chain": _chain,
-}  # fmt: skip
+    "rewritten number": _rewrite,
+    "changed digit, sign, exponent or space": _digit,
+    "word after it": _word,
+    "other unit": _unit,
+    "same unit": _same_unit,
+    "other currency": _currency,
+    "same currency": _same_currency,
+    "tuple, set or interval changed": _tuple,
+    "set in another order": _order,
+    "interval rewritten": _interval,
+    "equivalent expression": _expression,
+    "other or marked expression": _other_expression,
+    "another final answer": _later,
+    "mark that does not count": _not_said,
+    "small magnitude": _small,
+    "chain": _chain,
+}
 
 
 _SLOW = frozenset(
