@@ -10,143 +10,36 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_GREEK = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "varepsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "vartheta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "upsilon",
-    "phi",
-    "varphi",
-    "chi",
-    "psi",
-    "omega",
-    "Gamma",
-    "Delta",
-    "Theta",
-    "Lambda",
-    "Xi",
-    "Pi",
-    "Sigma",
-    "Upsilon",
-    "Phi",
-    "Psi",
-    "Omega",
-]
-_FUNCTIONS = [
-    "sin",
-    "cos",
-    "tan",
-    "cot",
-    "sec",
-    "csc",
-    "arcsin",
-    "arccos",
-    "arctan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "log",
-    "ln",
-    "lg",
-    "exp",
-    "gcd",
-    "lcm",
-    "max",
-    "min",
-    "det",
-    "deg",
-    "operatorname",
-]
-UNEVALUATED = [
-    "int",
-    "iint",
-    "iiint",
-    "oint",
-    "sum",
-    "prod",
-    "lim",
-    "binom",
-    "dbinom",
-    "tbinom",
-    "choose",
-    "limsup",
-    "liminf",
-]
-_OTHER = [
-    "frac",
-    "sqrt",
-    "cdot",
-    "times",
-    "div",
-    "pm",
-    "mp",
-    "le",
-    "ge",
-    "leq",
-    "geq",
-    "leqslant",
-    "geqslant",
-    "lt",
-    "gt",
-    "ne",
-    "neq",
-    "infty",
-    "cup",
-    "cap",
-    "emptyset",
-    "in",
-    "notin",
-    "setminus",
-    "circ",
-    "lfloor",
-    "rfloor",
-    "lceil",
-    "rceil",
-    "lvert",
-    "rvert",
-    "vert",
-    "begin",
-    "end",
-    "pmod",
-    "bmod",
-    "mod",
-    "to",
-    "mathbb",
-    "mathbf",
-    "mathrm",
-    "mathit",
-    "partial",
-    "triangle",
-    "angle",
-    "ldots",
-    "cdots",
-    "dots",
-    "colon",
-    "langle",
-    "rangle",
-    "lbrace",
-    "rbrace",
-    "displaystyle",
-    "limits",
-]
-_KNOWN = frozenset([*_GREEK, *_FUNCTIONS, *UNEVALUATED, *_OTHER])
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_GREEK = _words(
+    """
+    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma
+    tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
+    """
+)
+_FUNCTIONS = _words(
+    """
+    sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max min det deg
+    operatorname
+    """
+)
+UNEVALUATED = _words(
+    """
+    int iint iiint oint sum prod lim binom dbinom tbinom choose limsup liminf
+    """
+)
+_OTHER = _words(
+    """
+    frac sqrt cdot times div pm mp le ge leq geq leqslant geqslant lt gt ne neq infty cup cap emptyset in notin
+    setminus circ lfloor rfloor lceil rceil lvert rvert vert begin end pmod bmod mod to mathbb mathbf mathrm
+    mathit partial triangle angle ldots cdots dots colon langle rangle lbrace rbrace displaystyle limits
+    """
+)
+_KNOWN = _GREEK | _FUNCTIONS | UNEVALUATED | _OTHER
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _CONJUNCTION = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])")
 _TEXT_LETTER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit)\s*\{\s*(?:\(?[A-Za-z]\)?)\s*\}")

@@ -1,7 +1,8 @@
 r"""False answers by their class, and right ones beside them that look like them.
 
 `FALSE` holds (gold, answer) pairs of which the answer is wrong or says nothing certain: never correct. `RESPONSES`
-holds whole responses whose last word is not 43: never correct against 43. `RIGHT` and `RIGHT_RESPONSES` must be correct.
+holds whole responses whose last word is not 43: never correct against 43. `RIGHT` and `RIGHT_RESPONSES` must be
+correct.
 
 `python tests/verify/false_answers.py` prints the table of classes with how many are called correct; under the
 PYTHONPATH of another checkout it counts there.

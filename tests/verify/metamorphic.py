@@ -26,29 +26,11 @@ UNITS = [
     ("miles", r"\text{ miles}", "miles"),
 ]
 CURRENCIES = [(r"\$", "dollars"), ("€", "euros"), ("£", "pounds"), ("¥", "yen")]
-CHANGING = [
-    "tenths",
-    "thousandths",
-    "gross",
-    "lakh",
-    "crore",
-    "quadrillion",
-    "halves",
-    "reciprocal",
-    "squared",
-    "dozenths",
-] + [
-    "in binary",
-    "(wrong)",
-    "unless",
-    "percentage points",
-    "basis points",
-    "minus 1",
-    "or less",
-    "(not)",
-    "base 7",
-    "modulo 5",
-]
+CHANGING = re.findall(
+    r"[^;]+",
+    "tenths;thousandths;gross;lakh;crore;quadrillion;halves;reciprocal;squared;dozenths;"
+    "in binary;(wrong);unless;percentage points;basis points;minus 1;or less;(not);base 7;modulo 5",
+)
 LATER = [
     "\n#### {}",
     ", but the answer is {}.",
