@@ -137,7 +137,7 @@ def last_sentence(text: str) -> str | None:
     tail = text[-_TAIL:].rstrip()
     parts: list[str] = []
     start = 0
-    masked = _MATH.sub(lambda m: "x" * (len(m.group()) - 1) + ("]" if m.lastgroup in "ad" else "x"), tail)
+    masked = _MATH.sub(lambda m: "x" * (len(m.group()) - 1) + ("]" if m.lastgroup in ("a", "d") else "x"), tail)
     for match in _END.finditer(masked):
         parts.append(tail[start : match.end()])
         start = match.end()

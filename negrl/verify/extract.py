@@ -248,7 +248,7 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
     outside = unquoted(outside)
     found = _marked(outside, method)
     if found is None and (method == "conclusion" or (conclude and method == "auto")):
-        rejected = method == "auto" and (_has_box(outside) or _ANSWER_IS.search(outside) is not None)
+        rejected = method == "auto" and (_has_box(outside) or _may_say(outside) and _ANSWER_IS.search(outside))
         answer = None if rejected else conclusion(outside)
         return _NONE if answer is None else Found(answer[:_MAX_ANSWER], "conclusion")
     return found or _NONE
@@ -274,15 +274,19 @@ def _marked(text: str, method: str) -> Found | None:
         if method == "boxed" or not _only_quoted_boxes(text):
             return None  # an empty or unfinished box is no answer, whatever else the text says
     # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
-    last_line = len(text.rstrip().rpartition("\n")[0])
+    skipped = text.rstrip().rfind("\n") + 1 if method == "auto" else 0
     for name, span in (("hash", _hash_span), ("answer_line", _line_span)):
-        if method in ("auto", name) and (at := span(text)) and (method == name or at[0] > last_line):
-            answer = text[slice(*at)].strip()
-            if answer:
-                return _checked(text, answer, name, *at)
+        if method in ("auto", name) and (at := span(text[skipped:])):
+            start, end = at[0] + skipped, at[1] + skipped
+            if answer := text[start:end].strip():
+                return _checked(text, answer, name, start, end)
             if method == name:
                 return None
     return _from_words(text) if method in ("auto", "answer_is") else None
+
+
+def _may_say(text: str) -> bool:
+    return "nswer" in text or "NSWER" in text
 
 
 def _box_start(text: str, content: int) -> int:
@@ -307,7 +311,7 @@ def _from_boxes(text: str, spans: list[Span], start: int) -> Found:
 
 
 def _from_words(text: str) -> Found | None:
-    if "nswer" not in text and "NSWER" not in text:
+    if not _may_say(text):
         return None
     for match in itertools.islice(reversed(deque(_ANSWER_IS.finditer(text), maxlen=_MAX_BOXES)), None):
         if _CONDITIONAL.search(match.group()) or lastword.negated(text, match.end()):
@@ -344,7 +348,7 @@ def _values(later: str) -> Iterator[str]:
     for found in (hash_mark(later), answer_line(later)):
         if found:
             yield found
-    if "nswer" in later or "NSWER" in later:
+    if _may_say(later):
         for match in itertools.islice(_ANSWER_IS.finditer(later), _MAX_BOXES):
             if found := _said(later, match.end())[0]:
                 yield found

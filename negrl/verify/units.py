@@ -89,7 +89,7 @@ _FILLERS = frozenset(
 
 
 def _table() -> dict[str, str]:
-    table = {}
+    table: dict[str, str] = {}
     for group in f"{_MEASURES}|{_MONEY}".replace("\n", "|").split("|"):
         names = group.split()
         table.update((name, names[0]) for name in names)

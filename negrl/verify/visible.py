@@ -13,7 +13,8 @@ _TAG = re.compile(
     r"(?:[>\uff1e\u25b7\u3009]|&gt;)|\[\s{0,9}(?P<shut>/?)\s{0,9}(?:think(?:ing)?)\s{0,9}\]",
     re.IGNORECASE,
 )
-_MAY_THINK = re.compile(r"think|thought|reason|scratch|reflect|analysis", re.IGNORECASE)
+_MAY_THINK = ("think", "thought", "reason", "scratch", "reflect", "analysis")
+_OPENERS = ("<", "[", "\uff1c", "\u25c1", "\u3008", "&lt;")
 _QUOTED = re.compile(
     r"<!--.*?(?:-->|\Z)|```.*?(?:```|\Z)|^~~~.*?(?:^~~~|\Z)"
     r"|\\begin\s?\{(?P<e>verbatim|Verbatim|lstlisting|minted|comment|alltt)\*?\}.*?(?:\\end\s?\{(?P=e)\*?\}|\Z)"
@@ -43,7 +44,10 @@ _MAY_QUOTE = (
 def visible(text: str) -> str | None:
     """The text outside thinking parts, however their tags are spelled (<think>, <THINK >, [thinking], ...); None
     when the last one never closes. A lone closing tag ends a part that the prompt opened."""
-    if not _MAY_THINK.search(text):
+    if not any(sign in text for sign in _OPENERS):
+        return text
+    low = text.lower()
+    if not any(word in low for word in _MAY_THINK):
         return text
     pieces: list[str] = []
     start, inside = 0, False
