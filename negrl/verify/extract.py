@@ -248,7 +248,7 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
     outside = unquoted(outside)
     found = _marked(outside, method)
     if found is None and (method == "conclusion" or (conclude and method == "auto")):
-        rejected = method == "auto" and (_has_box(outside) or _may_say(outside) and _ANSWER_IS.search(outside))
+        rejected = method == "auto" and (_has_box(outside) or (_may_say(outside) and _ANSWER_IS.search(outside)))
         answer = None if rejected else conclusion(outside)
         return _NONE if answer is None else Found(answer[:_MAX_ANSWER], "conclusion")
     return found or _NONE
