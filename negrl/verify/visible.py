@@ -13,8 +13,10 @@ _TAG = re.compile(
     r"(?:[>\uff1e\u25b7\u3009]|&gt;)|\[\s{0,9}(?P<shut>/?)\s{0,9}(?:think(?:ing)?)\s{0,9}\]",
     re.IGNORECASE,
 )
-_MAY_THINK = ("think", "thought", "reason", "scratch", "reflect", "analysis")
-_OPENERS = ("<", "[", "\uff1c", "\u25c1", "\u3008", "&lt;")
+_MAY_THINK = re.compile(
+    r"[<\[;\uff1c\u25c1\u3008]\s{0,9}/?\s{0,9}\|?(?:think|thought|reason|scratch|reflect|analysis|begin_of|end_of)",
+    re.IGNORECASE,
+)
 _QUOTED = re.compile(
     r"<!--.*?(?:-->|\Z)|```.*?(?:```|\Z)|^~~~.*?(?:^~~~|\Z)"
     r"|\\begin\s?\{(?P<e>verbatim|Verbatim|lstlisting|minted|comment|alltt)\*?\}.*?(?:\\end\s?\{(?P=e)\*?\}|\Z)"
@@ -24,30 +26,13 @@ _QUOTED = re.compile(
     r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code)>.*?(?:</(?P=s)>|\Z)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_MAY_QUOTE = (
-    "`",
-    "%",
-    "~~",
-    "<!--",
-    "\\verb",
-    "\\begin",
-    "\\iffalse",
-    "\\lstinline",
-    "<s>",
-    "<del>",
-    "<strike>",
-    "<pre>",
-    "<code>",
-)
+_MAY_QUOTE = re.compile(r"[`%]|~~|<(?:!--|[sdpc])|\\(?:verb|begin|iffalse|lstinline)", re.IGNORECASE)
 
 
 def visible(text: str) -> str | None:
     """The text outside thinking parts, however their tags are spelled (<think>, <THINK >, [thinking], ...); None
     when the last one never closes. A lone closing tag ends a part that the prompt opened."""
-    if not any(sign in text for sign in _OPENERS):
-        return text
-    low = text.lower()
-    if not any(word in low for word in _MAY_THINK):
+    if not _MAY_THINK.search(text):
         return text
     pieces: list[str] = []
     start, inside = 0, False
@@ -66,7 +51,6 @@ def visible(text: str) -> str | None:
 
 def unquoted(text: str) -> str:
     """The text without comments, code blocks, verbatim text, what is struck out, and marks in inline code."""
-    low = text if "<" not in text else text.lower()
-    if not any(sign in low for sign in _MAY_QUOTE):
+    if not _MAY_QUOTE.search(text):
         return text
     return _QUOTED.sub(" ", text)
