@@ -39,6 +39,8 @@ _REFUSED = re.compile(
 )
 _NEAR = Fraction(1, 10**4)
 """Numbers that are relatively nearer may be roundings of one another."""
+_APART = 2e-4
+"""Beyond that relative distance two numbers are different without a closer look."""
 _SAME = Fraction(1, 10**9)
 """Unequal decimals that are relatively nearer may be one number in floating-point arithmetic."""
 _ENOUGH_DIGITS, _SOME_DIGITS, _FLOAT_DIGITS = 5, 4, 15
@@ -103,7 +105,8 @@ def compare_plain(answer: str, gold: str, unevaluated: bool = False) -> Outcome 
     if (a := numbers.plain(answer)) is not None and (g := numbers.plain(gold)) is not None:
         if a == g:
             return True, None
-        if abs(a - g) >= _NEAR * max(abs(a), abs(g)):
+        one, other = float(a), float(g)
+        if abs(one - other) > _APART * max(abs(one), abs(other)):
             return False, None
     if not gold.strip() or _refused(gold):
         return None, GOLD_UNPARSABLE

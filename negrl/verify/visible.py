@@ -26,7 +26,7 @@ _QUOTED = re.compile(
     r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code)>.*?(?:</(?P=s)>|\Z)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_MAY_QUOTE = re.compile(r"[`%]|~~|<(?:!--|[sdpc])|\\(?:verb|begin|iffalse|lstinline)", re.IGNORECASE)
+_MAY_QUOTE = re.compile(r"`|(?<![0-9\\])%|~~|<(?:!--|[sdpc])|\\(?:verb|begin|iffalse|lstinline)", re.IGNORECASE)
 
 
 def visible(text: str) -> str | None:
