@@ -131,7 +131,6 @@ def check(frame: Frame, who: Subject, known: Done, prefixes: int, rollouts: int)
     recipe = frame.recipe
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-
         traces, values = who.labelled(recipe.label), read_truth(known)
         spans = _spans(frame, who, traces)
         found: dict[tuple[str, tuple[int, ...]], tuple[Trace, int, Bounds]] = {}
@@ -183,7 +182,6 @@ def label(frame: Frame, who: Subject, section: LabelSection, name: str, engine: 
     another version of it are made again."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-
         traces, verifier = who.labelled(frame.recipe.label), Verifier(frame.recipe.verify)
         result, _ = _label(frame, who, who.read(), section, engine, verifier.verify, bar)
         tokens: Counter[str] = Counter()
@@ -211,7 +209,6 @@ def overhead(
     """Wall time of labelling live, and how much of it is not the engine's. Storing the rows is part of it."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-
         chosen = list(dict.fromkeys(t.problem_id for t in who.labelled(frame.recipe.label)))[:problems]
         traces = [t for t in who.read() if t.problem_id in set(chosen)]
         engine = TimedEngine(open_engine(frame.recipe.engine, model, frame.recipe.policy))

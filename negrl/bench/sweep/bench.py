@@ -46,7 +46,6 @@ def main(
     Raises:
         InputError: the bench file is wrong, or another process is at work in its folder.
     """
-
     bench, reporter = load_bench(path, overrides), reporter or Reporter()
     command = " ".join([f"negrl bench {name}", str(path), *overrides])
     with locked(bench.folder, "recipe.output_dir", "negrl bench"):

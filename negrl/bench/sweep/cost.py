@@ -191,7 +191,6 @@ def read_costs(bench: Bench) -> dict[str, Any]:
 
 def write_costs(bench: Bench, command: str, **parts: dict[str, Any]) -> dict[str, Any]:
     """Put `planned` or `taken` into costs.json, with the machine, and how the two compare."""
-
     costs = {**read_costs(bench), "hardware": hardware(), "versions": versions(), "command": command, **parts}
     planned, took = costs["planned"], costs["taken"]
     if planned and took:

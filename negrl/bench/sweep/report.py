@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from negrl.bench.page import Column, a_number, a_whole, between, render, to_csv
+from negrl.bench.page import Column, a_number, a_whole, between, render, to_csv, write_files
 from negrl.bench.stats import CONFIDENCE, censored
 from negrl.bench.sweep.compare import EQUAL, GOAL, Compared, Comparison, Measured, blocks, compare, standings
 from negrl.bench.sweep.curve import KINDS, Reading
@@ -50,8 +50,7 @@ def write_efficiency(run_folder: Path, out: Path, command: str) -> None:
     }  # fmt: skip
     if costs is not None:
         files["-costs.png"] = costs
-    for suffix, data in files.items():
-        write_atomic(out.with_name(out.name + suffix), data)
+    write_files(out, files)
     print(render("finding.md", **_finding(c)))
 
 
@@ -79,8 +78,7 @@ def write_methods(run_folder: Path, out: Path, command: str) -> None:
             "uncounted": [r.arm for r in table if math.isnan(r.tokens) and not r.reference],
         })  # fmt: skip
     page = render("methods.md", **_common(found, out.name, command), parts=parts)
-    write_atomic(out.with_name(out.name + ".csv"), found.table)
-    write_atomic(out.with_name(out.name + ".md"), page.encode())
+    write_files(out, {".csv": found.table, ".md": page.encode()})
     for part in parts:
         print(render("best.md", part=part))
 

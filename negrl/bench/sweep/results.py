@@ -227,7 +227,6 @@ def _rates(path: Path, points: Sequence[Result]) -> tuple[dict[str, np.ndarray],
 
 def _pass_at_k(n: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
     """The unbiased estimator, elementwise; NaN where n is."""
-
     out = np.full(n.shape, np.nan)
     seen = ~np.isnan(n)
     pairs, which = np.unique(np.stack([n[seen], right[seen]]).astype(int), axis=1, return_inverse=True)
