@@ -12,7 +12,7 @@ import numpy as np
 
 from negrl.bench.page import Column, a_number, a_whole, between, render, to_csv, write_files
 from negrl.bench.stats import CONFIDENCE, censored
-from negrl.bench.sweep.compare import EQUAL, GOAL, Compared, Comparison, Measured, blocks, compare, standings
+from negrl.bench.sweep.compare import EQUAL, GOAL, Comparison, Measured, blocks, compare, standings
 from negrl.bench.sweep.curve import KINDS, Reading
 from negrl.bench.sweep.results import BASE, SFT, START, Found, read
 from negrl.errors import InputError
@@ -144,7 +144,7 @@ def efficiency_page(c: Comparison, stem: str, command: str, with_costs: bool = T
     """The whole document."""
     found, sft, greedy, best = c.found, c.by["pass_at_1"], c.by["greedy"], c.headline()
     rows = sorted(c.rows, key=lambda r: (r.size, -r.error))
-    controls = [(r, over_start(found, r)) for r in rows if r.control and r.readings]
+    controls = [(r, found.gap((START, r.size), (r.arm, r.size))) for r in rows if r.control and r.readings]
     unsolved = float(c.by["pass_at_k"].curve.error[-1]) if "pass_at_k" in c.by else 1.0
     return render(
         "sample-efficiency.md", **_common(found, stem, command), **_finding(c), EQUAL=EQUAL, rows=rows, KINDS=KINDS,
@@ -162,15 +162,6 @@ def efficiency_page(c: Comparison, stem: str, command: str, with_costs: bool = T
     )  # fmt: skip
 
 
-def over_start(found: Found, r: Compared) -> tuple[float, float, float] | None:
-    """pass@1 of an arm minus that of its start policy, over the seeds that have both."""
-    seeds = [p.seed for p in found.cell(r.arm, r.size) if p.seed in found.sample.seeds(START, r.size)]
-    if not seeds:
-        return None
-    start, arm = (found.sample.cell(a, r.size, seeds) for a in (START, r.arm))
-    return (start[0] - arm[0], *censored(start[1] - arm[1]))
-
-
 def _sft(c: Comparison) -> Iterable[dict[str, Any]]:
     """The curve of SFT, size by size, and the settings that its grid chose."""
     found, curve, sft = c.found, c.curve, c.by["pass_at_1"]
@@ -185,19 +176,12 @@ def _sft(c: Comparison) -> Iterable[dict[str, Any]]:
         low, high = censored(curve.drawn[:, i])
         own = [g for g in found.grid if g["size"] == size]
         chosen = [g for g in own if g["chosen"]]
-        edges = (
-            sum(g[name] in (min(tried(own, name)), max(tried(own, name))) for g in chosen)
-            for name in ("learning_rate", "epochs")
-        )
+        edges = [sum(map(any, _ends(found, chosen, name))) for name in ("learning_rate", "epochs")]
         yield {
             "size": size, "value": 1 - float(curve.error[i]), "bounds": (1 - high, 1 - low), "power": power[i],
             "floor": floor[i], "edges": [f"{n} of {len(chosen)}" if chosen else "–" for n in edges],
             "chosen": [settings([g for g in own if g[by]]) for by in ("chosen", "chosen_k", "chosen_greedy")],
         }  # fmt: skip
-
-
-def tried(grid: Sequence[dict[str, Any]], setting: str) -> set[float]:
-    return {g[setting] for g in grid}
 
 
 def _fit(c: Comparison, measure: str) -> tuple[str, str, str, str]:
@@ -220,11 +204,16 @@ def _edges(found: Found) -> Iterable[tuple[str, str, int, int, int, list[int]]]:
     for measure, by in (("T=1", "chosen"), (f"pass@{found.k}", "chosen_k"), ("T=0", "chosen_greedy")):
         chosen = [g for g in found.grid if g[by]]
         for name, words in (("learning_rate", "learning rate"), ("epochs", "epochs")):
-            ends = [(g, tried([o for o in found.grid if o["size"] == g["size"]], name)) for g in chosen]
-            low, high = (sum(g[name] == end(values) for g, values in ends) for end in (min, max))
-            if chosen:
-                single = sorted({g["size"] for g, values in ends if len(values) == 1})
+            if ends := _ends(found, chosen, name):
+                low, high = map(sum, zip(*ends, strict=True))
+                single = sorted({g["size"] for g, end in zip(chosen, ends, strict=True) if all(end)})
                 yield measure, words, low, high, len(chosen), single
+
+
+def _ends(found: Found, chosen: Sequence[dict[str, Any]], setting: str) -> list[tuple[bool, bool]]:
+    """Of each chosen row of the grid: is its setting the lowest, is it the highest that was tried at its size?"""
+    tried = [[g[setting] for g in found.grid if g["size"] == one["size"]] for one in chosen]
+    return [(one[setting] == min(t), one[setting] == max(t)) for one, t in zip(chosen, tried, strict=True)]
 
 
 def _weak(c: Comparison) -> dict[str, Any]:

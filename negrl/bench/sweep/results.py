@@ -16,7 +16,7 @@ import numpy as np
 
 from negrl.bench.page import Column, a_flag, a_number, a_share, a_whole, read_csv, text_of, to_csv
 from negrl.bench.stats import censored, seed_interval
-from negrl.bench.sweep.curve import Sample, resample
+from negrl.bench.sweep.curve import Sample, difference, resample
 from negrl.errors import InputError, nearest
 from negrl.evaluate.metrics import pass_at_k
 
@@ -134,6 +134,13 @@ class Found:
         """The probability of wrong steps after training over that before; NaN where either is unknown."""
         before, after = (self.mean(arm, size, f"mass_{when}") for when in ("before", "after"))
         return after / before if before > 0 else math.nan
+
+    def gap(self, first: tuple[str, int], second: tuple[str, int]) -> tuple[float, float, float] | None:
+        """The error of one (arm, size) minus that of another with its interval, over the seeds that both have; None
+        without one."""
+        if seeds := sorted({*self.sample.seeds(*first)} & {*self.sample.seeds(*second)}):
+            return difference(self.sample.cell(*first, seeds), self.sample.cell(*second, seeds))
+        return None
 
     def seeds(self) -> list[int]:
         return sorted({p.seed for p in self.points})
