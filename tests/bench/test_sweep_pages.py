@@ -269,7 +269,7 @@ def broken(folder: Path, name: str, old: str, new: str) -> None:
         ("grid.csv", "chosen", "picked", "no column 'chosen'"),
         ("costs.json", "{", "[{", "not JSON"),
         ("bench.yaml", "recipe:", "recipes:", "keys recipe and bench"),
-        ("bench.yaml", "recipe:", "recipe: [", "not YAML"),
+        ("bench.yaml", "recipe:", "recipe: [", "not valid YAML"),
     ],
 )
 def test_foreign_files(folder: Path, tmp_path: Path, name: str, old: str, new: str, says: str) -> None:

@@ -201,9 +201,7 @@ class Ratio:
     missed: float
 
 
-def token_ratio(
-    peer: np.ndarray, budgets: Sequence[np.ndarray], metric: Metric, draws: np.ndarray, confidence: float
-) -> Ratio:
+def token_ratio(peer: np.ndarray, budgets: Sequence[np.ndarray], metric: Metric, draws: np.ndarray) -> Ratio:
     """How many times the labeler's tokens a peer takes for the same `metric`.
 
     Args:
@@ -231,4 +229,4 @@ def token_ratio(
     goal = sign * metric.of(peer.sum(axis=0))
     totals = [b.sum(axis=0) for b in budgets]
     free = any(tokens.of(t) == 0 and sign * metric.of(t) <= goal for t in totals)
-    return Ratio(value, *interval([0.0 if s is None else s for s in sampled], confidence), at_least, free, missed)
+    return Ratio(value, *interval([0.0 if s is None else s for s in sampled]), at_least, free, missed)

@@ -20,6 +20,7 @@ from negrl.bench.labels.results import (
     ratios,
 )
 from negrl.bench.page import between, number, percent, render, to_csv, write_files
+from negrl.bench.stats import CONFIDENCE
 from negrl.progress import Reporter
 
 GOALS = {"fixed K=16": 6.0, "bisect K=8": 2.0}
@@ -77,7 +78,8 @@ def page(found: LabelCost, rows: Sequence[Row], against: Sequence[Against], stem
     return render(
         "label-cost.md", found=found, stem=stem, recipe=found.recipe, settings=found.settings, METRICS=METRICS,
         rollouts=rollouts, default=every.named(name_of("adaptive", rollouts)), peer=every.named("fixed K=16"),
-        against=against, NOT_UNCERTAIN=NOT_UNCERTAIN, OUTSIDE=OUTSIDE, tables=tables(rows, [p.name for p in policies]),
+        against=against, NOT_UNCERTAIN=NOT_UNCERTAIN, CONFIDENCE=CONFIDENCE, OUTSIDE=OUTSIDE,
+        tables=tables(rows, [p.name for p in policies]),
         blur=sum(p.total("blur") for p in policies) / sum(p.total("steps") for p in policies),
         steps=policies[0].total("steps") / max(1.0, policies[0].total("traces")),
         missed=[(a, GOALS[a.peer]) for a in against if a.ratio.low < GOALS.get(a.peer, -math.inf)],

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from negrl.bench.labels.results import LabelCost
+from negrl.bench.stats import CONFIDENCE
 from negrl.report.plots import png
 from negrl.report.style import BLUE, GREY, INK, ORANGE, STYLE
 
@@ -69,7 +70,7 @@ def draw(found: LabelCost, rows: Sequence[dict[str, Any]]) -> bytes:
             if kind in kinds
         ]
         whisker = Line2D([], [], color=INK, linewidth=1, linestyle="", marker="|", markersize=8)
-        whisker.set_label(f"{found.settings.confidence:.0%} interval, bootstrap over problems")
+        whisker.set_label(f"{CONFIDENCE:.0%} interval, bootstrap over problems")
         figure.legend(handles=[*handles, whisker], loc="outside lower left", ncols=4, frameon=False, fontsize=8.5)
         return png(figure)
 

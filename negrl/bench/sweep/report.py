@@ -114,9 +114,8 @@ def multipliers(c: Comparison) -> list[dict[str, Any]]:
 
 
 def reading_of(row: dict[str, Any]) -> Reading:
-    """The reading of a row of a -multipliers.csv, where the share of draws below is not known."""
-    value, low, high, least, most = (row[name] for name in ("multiplier", "low", "high", "least", "most"))
-    return Reading(value, low, high, least, most, above=row["share_above"], below=math.nan)
+    """The reading of a row of a -multipliers.csv."""
+    return Reading(*(row[name] for name in ("multiplier", "low", "high", "least", "most", "share_above")))
 
 
 def title(c: Comparison, measure: str = "pass_at_1") -> str:
