@@ -164,16 +164,6 @@ def render(template: str, **data: Any) -> str:
         loader=PackageLoader("negrl.bench", "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=False,  # Markdown: `code` and `cell` take care of foreign text
     )  # fmt: skip
-    environment.globals.update(
-        number=number,
-        between=between,
-        gap=gap,
-        percent=percent,
-        count=count,
-        listed=listed,
-        code=code,
-        float=float,
-        zip=zip,
-        thousands=thousands,
-    )
+    cells = (number, between, gap, percent, count, listed, code, thousands, float)
+    environment.globals.update({function.__name__: function for function in cells})
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(f"{template}.j2").render(data)).strip() + "\n"

@@ -283,15 +283,17 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
         judged = learn.evaluate(frame, checked, begin, "start · evaluate")
         pairs = spurious_steps(frame, checked, begin, judged, bench.plan.spurious_steps)
         if not pairs:
-            row["note"] = "; ".join(
-                filter(None, [row["note"], "no wrong step inside the start policy's right answers"])
-            )
+            _note(row, "no wrong step inside the start policy's right answers")
             return
         for column, who in (("mass_before", begin), ("mass_after", policy)):
             scored = frame.engine(who).score(pairs)
             row[column] = math.fsum(math.exp(math.fsum(step)) for step in scored) / len(pairs)
     if size != point.size:
-        row["note"] = "; ".join(filter(None, [row["note"], f"mass: on the steps of the start policy of size {size}"]))
+        _note(row, f"mass: on the steps of the start policy of size {size}")
+
+
+def _note(row: dict[str, Any], text: str) -> None:
+    row["note"] = "; ".join(filter(None, [row["note"], text]))
 
 
 def spurious_steps(frame: Frame, checked: Checked, policy: Policy, judged: Done, most: int) -> list[Pair]:
