@@ -85,6 +85,9 @@ METRICS = {
     )
 }
 
+QUALITY = tuple(METRICS[name] for name in ("rmse", "pit_f1", "spurious_f1"))
+"""What labelers are held against each other by."""
+
 
 def advantage_bounds(before: Bounds, after: Bounds, chance: float) -> Bounds:
     """Bounds of A = V_after - V_before, tighter than those of two unrelated values.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from negrl.bench.labels.metrics import METRICS, Metric
+from negrl.bench.labels.metrics import METRICS, QUALITY, Metric
 from negrl.bench.labels.results import (
     COLUMNS,
     NOT_UNCERTAIN,
@@ -103,7 +103,7 @@ def _better(policy: PolicyCost) -> list[tuple[Any, ...]]:
     peers = [m for m in policy.measured if m.labeler not in ("adaptive", "blind", "oracle")]
     out: list[tuple[Any, ...]] = []
     for budgets in filter(None, (policy.find("adaptive"), policy.find("blind"))):
-        for metric in (METRICS[name] for name in ("rmse", "pit_f1", "spurious_f1")):
+        for metric in QUALITY:
             sign = -1 if metric.lower_is_better else 1
             better = [m for m in peers if sign * m.at(metric.name) > sign * budgets[-1].at(metric.name)]
             if better:
