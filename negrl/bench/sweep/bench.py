@@ -1,8 +1,5 @@
 """`negrl bench sample-efficiency` and `negrl bench methods`: sizes x seeds x methods, measured point by point.
 
-    negrl bench sample-efficiency recipes/bench/chain.yaml --plan      what it will cost here
-    negrl bench sample-efficiency recipes/bench/chain.yaml --out docs/results/sample-efficiency
-
 Every arm starts, at a size and a seed, from the same policy: SFT on the same problems. `sft` itself starts from
 the base model, at more sizes, with the best settings of its own grid. points.py says what a point is, run.py what is
 written, cost.py what the plan is. report.py writes the page from those files alone.

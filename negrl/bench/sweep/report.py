@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ FEW = 0.01
 """Below this error at its largest size SFT leaves little to be told apart."""
 FEW_WRONG = 10
 """Fewer wrong answers than this are too few for a sure reading."""
+_READING = ("multiplier", "low", "high", "least", "most", "share_above")
+"""The columns of a `Reading`, in the order of its fields."""
 MULTIPLIERS = (
     Column("measure"), Column("arm"), Column("size", a_whole), Column("seeds", a_whole), Column("curve"),
-    *(Column(name, a_number, "{:.6g}".format)
-      for name in ("multiplier", "low", "high", "least", "most", "share_above")),
+    *(Column(name, a_number, "{:.6g}".format) for name in _READING),
 )  # fmt: skip
 """A row per measure, arm, size and kind of curve; inf: beyond SFT's largest size; 0: below its smallest."""
 
@@ -107,15 +109,15 @@ def _common(found: Found, stem: str, command: str) -> dict[str, Any]:
 
 def multipliers(c: Comparison) -> list[dict[str, Any]]:
     return [
-        {"measure": measure, "arm": r.arm, "size": r.size, "seeds": len(r.seeds), "curve": kind, "multiplier": m.value,
-         "low": m.low, "high": m.high, "least": m.least, "most": m.most, "share_above": m.above}
-        for measure, measured in c.by.items() for r in measured.rows for kind, m in r.readings.items()
+        {"measure": measure, "arm": r.arm, "size": r.size, "seeds": len(r.seeds), "curve": kind}
+        | dict(zip(_READING, astuple(reading), strict=True))
+        for measure, measured in c.by.items() for r in measured.rows for kind, reading in r.readings.items()
     ]  # fmt: skip
 
 
 def reading_of(row: dict[str, Any]) -> Reading:
     """The reading of a row of a -multipliers.csv."""
-    return Reading(*(row[name] for name in ("multiplier", "low", "high", "least", "most", "share_above")))
+    return Reading(*(row[name] for name in _READING))
 
 
 def title(c: Comparison, measure: str = "pass_at_1") -> str:
