@@ -113,6 +113,11 @@ class Comparison:
         return sum(j.ours.value == j.item.truth for j in self.judged)
 
     @property
+    def our_calls(self) -> int:
+        """Rows that are called correct if and only if they are right, of `known`."""
+        return sum((j.ours.value == CORRECT) == j.item.right for j in self.judged)
+
+    @property
     def plain_hits(self) -> int:
         return sum(j.plain == j.item.truth for j in self.judged)
 
@@ -203,7 +208,7 @@ def processbench(data: Path, kind: str, limit: int | None = None) -> list[Item]:
 def compare(file: str, items: Sequence[Item], workers: int) -> Comparison:
     """Both sides on the same items, block by block. Imports and the start of our workers are not counted; the
     program's own main thread runs math-verify, as its timeouts demand."""
-    verifier = Verifier(VerifySection(workers=workers))
+    verifier = Verifier(VerifySection(workers=workers, conclusion=True))  # as `negrl verify`
     verifier.verify(r"\boxed{1+1}", "2")
     plain_verdict("1", "1")
     result = Comparison(file, workers)

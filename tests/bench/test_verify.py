@@ -17,9 +17,9 @@ def test_differences_say_who_is_right() -> None:
     items = [
         Item("base", r"\boxed{11_2}", "11", False),
         Item("two boxes", r"\boxed{1} and \boxed{2}", "2", True),
-        Item("no marker", "we get 7", "8", False),
+        Item("no marker", "7 apples.\n\nThe rest rots.", "8", False),
         Item("same", r"\boxed{\sqrt{4}}", "2", True),
-        Item("nobody knows", "it is 7", "7", None),
+        Item("nobody knows", "7 apples.\n\nThe rest rots.", "7", None),
     ]
     result = compare("made up", items, workers=1)
     assert [(d.item.name, d.ours.value, d.plain, d.who) for d in result.differences] == [
@@ -29,6 +29,7 @@ def test_differences_say_who_is_right() -> None:
         ("nobody knows", UNDECIDED, "correct", ""),
     ]
     assert (len(result.judged), result.known, result.our_hits, result.plain_hits, result.opposite) == (5, 4, 1, 2, 0)
+    assert result.our_calls == 3  # two wrong ones are not called correct
     assert not result.our_wrong
 
 
