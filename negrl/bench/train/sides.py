@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from negrl.bench.train.parts import qwen
+from negrl.methods.step_advantage import StepAdvantageOptions
+from negrl.methods.step_dpo import StepDpoOptions
 
 ROWS, LENGTH, PROMPT = 16, 256, 16
 SIDES = {
@@ -109,7 +111,6 @@ def _sft(side: str, known: bool, model: dict[str, Any], folder: Path) -> Any:
     import datasets
     from trl import SFTConfig, SFTTrainer
 
-    from negrl.methods.step_advantage import StepAdvantageOptions
     from negrl.trainers.step_advantage import StepAdvantageTrainer
 
     options: dict[str, Any] = {"padding_free": side.endswith("padding-free")}
@@ -125,7 +126,6 @@ def _dpo(side: str, known: bool, model: dict[str, Any], folder: Path) -> Any:
     import datasets
     from trl import DPOConfig, DPOTrainer
 
-    from negrl.methods.step_dpo import StepDpoOptions
     from negrl.trainers.preference import TokenDpoTrainer
 
     class Tokenized(DPOTrainer):
