@@ -150,7 +150,7 @@ def trained(
 def pass_at_1(model: Path, recipe: Recipe, args: argparse.Namespace) -> float:
     """Share of right samples at temperature 1, with `evaluate.n` samples of each held-out problem."""
     from negrl.engines import Request, open_engine
-    from negrl.policy import encode_prompt, load_tokenizer
+    from negrl.policy import encode_prompts, load_tokenizer
     from negrl.problems import load_problems
     from negrl.records import CORRECT, stable_seed
     from negrl.verify import Verifier
@@ -162,12 +162,13 @@ def pass_at_1(model: Path, recipe: Recipe, args: argparse.Namespace) -> float:
         return json.loads(cache.read_text())
     problems = load_problems(recipe.problems).evaluate[: args.problems]
     tokenizer = load_tokenizer(str(model), recipe.policy)
+    prompts = encode_prompts(tokenizer, problems, recipe.policy)
     requests = [
         Request(
-            encode_prompt(tokenizer, p, recipe.policy), recipe.evaluate.n,
+            prompt, recipe.evaluate.n,
             stable_seed("sample", recipe.evaluate.seed, 0, p.problem_id), recipe.sample.max_tokens,
         )
-        for p in problems
+        for p, prompt in zip(problems, prompts, strict=True)
     ]  # fmt: skip
     engine = open_engine(recipe.engine, str(model), recipe.policy)
     verifier = Verifier(recipe.verify)

@@ -131,7 +131,8 @@ def test_what_is_no_model(model) -> None:
     "name",
     [
         "pytorch_model.bin", "model.pt", "model.pkl", "model.safetensors.bin", "model.SAFETENSORS",
-        "../model.safetensors", "../../etc/model.safetensors", "/tmp/model.safetensors", "sub/model.safetensors", "./model.safetensors",
+        "../model.safetensors", "../../etc/model.safetensors", "/tmp/model.safetensors", "sub/model.safetensors",
+        "./model.safetensors",
         "sub/../model.safetensors", "..\\model.safetensors", "", ".", "..", ".safetensors/", "a\0.safetensors",
         "a\n.safetensors", "\u202e.safetensors", "http://host/model.safetensors",
         5, None, True, ["model.safetensors"], {},
