@@ -87,6 +87,8 @@ def main() -> None:
         # Usage errors of click, or of typer's own copy of it, know how to show themselves.
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
+        if isinstance(getattr(error, "message", None), str):
+            error.message = safe(error.message)  # type: ignore[attr-defined]
         error.show()
         code = error.exit_code
     if code == 130:

@@ -20,6 +20,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.pipeline.finish import hardware
 from negrl.recipe import Recipe, load_recipe
+from negrl.terminal import safe
 
 LOSS = 0.02
 """A drop in pass@1 below this is noise."""
@@ -89,7 +90,7 @@ def main() -> int:
         rows = [measured(case, recipe, stages, args) for case in CASES if not args.only or case.name in args.only]
         after = rl_after(stages, args)
     except InputError as error:
-        print(f"bench_guards.py: {error}", file=sys.stderr)
+        print(f"bench_guards.py: {safe(error)}", file=sys.stderr)
         return 2
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with open(args.out.with_suffix(".csv"), "w", newline="") as handle:

@@ -28,6 +28,7 @@ from negrl.bench.points_words import (
     world,
 )
 from negrl.store import write_atomic
+from negrl.terminal import safe_lines
 
 
 def write(run_folder: Path, out: Path, command: str) -> None:
@@ -52,7 +53,7 @@ def write(run_folder: Path, out: Path, command: str) -> None:
     files[".md"] = page(comparison, out.name, command, costs is not None).encode()
     for suffix, data in files.items():
         write_atomic(out.with_name(out.name + suffix), data)
-    print("\n".join([finding(comparison), *at_zero(comparison)]).replace("**", ""))
+    print(safe_lines("\n".join([finding(comparison), *at_zero(comparison)]).replace("**", "")))
 
 
 def page(c: Comparison, stem: str, command: str, with_costs: bool = True) -> str:

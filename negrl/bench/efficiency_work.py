@@ -33,7 +33,7 @@ from negrl.bench.efficiency_points import (
 from negrl.bench.efficiency_schema import Bench
 from negrl.errors import InputError
 from negrl.methods import METHODS
-from negrl.progress import Reporter
+from negrl.progress import Reporter, SafeConsole
 from negrl.recipe import Recipe, TrainSection
 from negrl.records import CORRECT, Trace
 
@@ -77,7 +77,6 @@ def work(bench: Bench, point: Point, given: Given) -> None:
         Exception: whatever went wrong, after its traceback was added to the log.
     """
     from filelock import FileLock
-    from rich.console import Console
 
     from negrl.bench.efficiency_frame import Stopwatch
 
@@ -89,7 +88,7 @@ def work(bench: Bench, point: Point, given: Given) -> None:
         if finished(bench, point, key):
             return
         try:
-            _measure(bench, point, given, key, watch, Reporter(Console(file=log, width=160, highlight=False)))
+            _measure(bench, point, given, key, watch, Reporter(SafeConsole(file=log, width=160, highlight=False)))
         except BaseException:
             traceback.print_exc(file=log)
             raise

@@ -22,6 +22,7 @@ from negrl.bench.points_words import (
 )
 from negrl.errors import InputError
 from negrl.store import write_atomic
+from negrl.terminal import safe_lines
 
 MAIN = "step_advantage"
 NEAR = 0.1
@@ -62,7 +63,7 @@ def write(run_folder: Path, out: Path, command: str) -> None:
     write_atomic(out.with_name(out.name + ".csv"), points_csv(found).encode())
     write_atomic(out.with_name(out.name + ".md"), page(found, tables, images, out.name, command).encode())
     for table in tables.values():
-        print("\n".join(findings(found, table)))
+        print(safe_lines("\n".join(findings(found, table))))
 
 
 def rows(found: Found, size: int) -> list[Row]:

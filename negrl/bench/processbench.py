@@ -21,7 +21,7 @@ from negrl.labelers import LABELERS, open_labeler
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.store import write_atomic
-from negrl.terminal import safe
+from negrl.terminal import safe, safe_lines
 
 if TYPE_CHECKING:
     from negrl.labelers import Labeler
@@ -94,7 +94,7 @@ def main(files: list[Path], labeler: str, out: Path | None) -> None:
         ids, pairs = [i for s in scores for i in s.ids], [pair for s in scores for pair in s.pairs]
         scores.append(Score("all", ids, pairs))
     page = markdown(scores, labeler, files, out)
-    print(page, end="")
+    print(safe_lines(page), end="")
     if out is not None:
         write_atomic(out, page.encode())
 

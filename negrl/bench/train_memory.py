@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads are s
 
 from negrl.errors import InputError
 from negrl.store import write_atomic
+from negrl.terminal import safe, safe_lines
 
 ROWS, LENGTH = 2, 384
 MODEL = {
@@ -76,9 +77,9 @@ def main(out: Path) -> list[Measure]:
     ):
         with ProcessPoolExecutor(1, context) as pool:
             found.append(pool.submit(measure, head, checkpointing, lora, dtype, MODEL).result())
-        print(_line(found[-1]), file=sys.stderr, flush=True)
+        print(safe(_line(found[-1])), file=sys.stderr, flush=True)
     page = markdown(found, MODEL)
-    print(page, end="")
+    print(safe_lines(page), end="")
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(Measure)], lineterminator="\n")
     writer.writeheader()

@@ -13,6 +13,7 @@ from typing import Any
 
 from negrl.bench.train_throughput import LENGTH, ROWS, TURNS, Measure
 from negrl.store import write_atomic
+from negrl.terminal import safe_lines
 
 WORTH, OF_LIMIT, OF_SAVING = 1.5, 0.85, 0.5
 """The goals: where the limit is over 1.5, at least 85% of it, and half of the tokens' saving in memory."""
@@ -70,7 +71,7 @@ def cells(found: Sequence[Measure]) -> list[Cell]:
 def write(out: Path, found: Sequence[Measure], shape: dict[str, Any], quick: bool, notes: list[str]) -> None:
     """Print the page; write it to `out`.md and every measure to `out`.csv."""
     page = markdown(found, shape, quick, notes)
-    print(page, end="")
+    print(safe_lines(page), end="")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["loss", "side", "branches", "share", "turn", "seconds", "cpu_seconds", "peak_mb"])

@@ -28,6 +28,7 @@ from typing import Any
 from negrl.files import read_rows
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
 from negrl.store import write_atomic
+from negrl.terminal import safe_lines
 from negrl.verify import Verifier
 from negrl.verify.extract import gold_answer
 from negrl.verify.section import VerifySection
@@ -118,7 +119,7 @@ def main(data: Path, out: Path, limit: int | None = None) -> None:
         compare("ProcessBench MATH", processbench(data, "math", limit), workers=2),
     ]
     page, table = report(results, command), rows(results)
-    print(page)
+    print(safe_lines(page))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out.with_suffix(".md"), page.encode())
     write_atomic(out.with_suffix(".csv"), table.encode())

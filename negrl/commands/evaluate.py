@@ -151,24 +151,24 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Default: B/compare-<A's name>.")] = None,
 ) -> None:
     """Paired bootstrap over problems of B minus A, and the problems that flipped."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from negrl.evaluate.compare import compare as compare_results
     from negrl.evaluate.compare import comparison_rows, write_comparison
+    from negrl.progress import SafeConsole
 
     names = [name.strip() for name in benchmark.split(",")] if benchmark else None
     found = compare_results(a, b, names, force, bootstrap)
     folder = out or (b if b.is_dir() else b.parent) / f"compare-{(a if a.is_dir() else a.parent).name}"
     write_comparison(found, folder, max(top, 20))
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     head, rows = comparison_rows(found)
     table = Table(caption="in percent; brackets: paired bootstrap over problems")
     for title in head:
         table.add_column(title, justify="left" if title in ("metric", "verdict") else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for name, pair in found["benchmarks"].items():
         for why in pair["forced"]:
@@ -195,10 +195,10 @@ def export(
 @app.command("benchmarks")
 def list_benchmarks(plugin: Plugins = None) -> None:
     """List the benchmarks: problems, license, origin."""
-    from rich.console import Console
     from rich.table import Table
 
     from negrl.evaluate.benchmarks import BENCHMARKS
+    from negrl.progress import SafeConsole
 
     if plugin:
         load_plugins(plugin)
@@ -210,7 +210,7 @@ def list_benchmarks(plugin: Plugins = None) -> None:
         table.add_row(
             name, f"{source.problems:,}", one.license, f"{source.hub} ({source.split})", "\n".join(source.files)
         )
-    Console(highlight=False).print(table)
+    SafeConsole(highlight=False).print(table)
 
 
 def _options(given: list[str]) -> dict[str, Any]:
