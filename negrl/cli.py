@@ -93,5 +93,6 @@ def main() -> None:
         code = error.exit_code
     if code == 130:
         again = "; the same command continues from here" if sys.argv[1:2] in (["run"], ["evaluate"]) else ""
+        again = "; with --resume it continues from here" if sys.argv[1:2] == ["verify"] else again
         print(f"negrl: stopped{again}", file=sys.stderr)
     sys.exit(code)
