@@ -189,6 +189,7 @@ def test_plain_way(answer: str, gold: str, want: tuple) -> None:
     assert compare_plain(answer, gold) == want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "gold", "want"), MATH)
 def test_math_way(answer: str, gold: str, want: tuple, pool: Pool) -> None:
     assert compare_plain(answer, gold) is None
