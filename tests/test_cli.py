@@ -133,7 +133,8 @@ def test_verify(tmp_path: Path) -> None:
     assert [r["verdict"] for r in judged] == ["correct", "incorrect", "undecided", "undecided"]
     assert [r.get("q") for r in judged] == [1, 2, 3, None]
     assert "in.jsonl:4" in done.stderr
-    line = refused(negrl("verify", str(source), "--gold", "anser", "--response", "out", "--out", str(out)))
+    other = str(tmp_path / "other.jsonl")
+    line = refused(negrl("verify", str(source), "--gold", "anser", "--response", "out", "--out", other))
     assert "did you mean 'answer'" in line
     table = tmp_path / "out.parquet"
     negrl("verify", str(source), "--gold", "answer", "--response", "out", "--out", str(table), "--workers", "2")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from negrl.bench.efficiency_schema import load_bench
 from omegaconf import OmegaConf
 
+from negrl.bench.sweep.load import load_bench
 from negrl.errors import InputError
 from negrl.recipe import load_recipe
 

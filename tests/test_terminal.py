@@ -110,7 +110,7 @@ KNOWN = {
     "negrl/commands/verify.py: f'  {reason:<16}{count:>11,}'",
     "negrl/commands/verify.py: line",
     "negrl/trainers/distributed.py: line",
-    "negrl/bench/train_throughput.py: f'{loss}: {b} branches, {p:.0%} shared'",
+    "negrl/bench/train/throughput.py: f'{loss}: {b} branches, {p:.0%} shared'",
     "scripts/check_lm_eval.py: '\\n'.join(table(['responses', 'n', 'labels', 'negrl', *JUDGES], counts))",
     "scripts/bench_guards.py: json.dumps(row)",
 }
