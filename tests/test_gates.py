@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from negrl.bench.sweep.load import load_bench
 from negrl.errors import InputError
+from negrl.pipeline import _check_folder
 from negrl.recipe import load_recipe
 
 GOOD = """
@@ -121,3 +122,30 @@ def test_plain_names(tmp_path: Path, name: str) -> None:
 def test_no_nul_anywhere(tmp_path: Path, key: str) -> None:
     value = '["a\\0b"]' if key == "plugins" else '"a\\0b"'
     assert f"{key}{'[0]' if key == 'plugins' else ''}: has a NUL character" in message(tmp_path, GOOD, f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        (None, "", None),
+        ("recipe.yaml", "name: t\nseed: 5\n", None),
+        ("recipe.yaml", "name: other\n", "holds the run of another recipe, 'other'"),
+        ("recipe.yaml", 'name: "\\e[31m"\n', r"holds the run of another recipe, '\\x1b\[31m'"),
+        ("recipe.yaml", "seed: 5\n", "holds the run of another recipe, 'None'"),
+        ("recipe.yaml", "[broken", None),
+        ("bench.yaml", "recipe: {}\n", "holds a bench"),
+    ],
+)
+def test_a_folder_belongs_to_one_recipe(tmp_path: Path, file: str | None, content: str, words: str | None) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(GOOD)
+    recipe = load_recipe(path, [f"output_dir={tmp_path / 'out'}"])
+    (tmp_path / "out").mkdir()
+    if file is not None:
+        (tmp_path / "out" / file).write_text(content)
+    if words is None:
+        _check_folder(recipe, force=False)
+    else:
+        with pytest.raises(InputError, match=words):
+            _check_folder(recipe, force=False)
+    _check_folder(recipe, force=True)

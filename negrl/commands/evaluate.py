@@ -100,6 +100,7 @@ def run(
     bootstrap: Annotated[int, typer.Option(help="Resamples per interval.")] = 2000,
     confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     plugin: Plugins = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another evaluation's results in --out.")] = False,
 ) -> None:
     """Run a model on benchmarks and score pass@1, pass@k and maj@k with intervals. After a kill, the same command
     continues."""
@@ -137,7 +138,7 @@ def run(
     if responses is not None:
         name = model or model_given or f"{responses.name.partition('.')[0]}-{response.replace('.', '-')}"
         given = Given(responses, Columns(response, problem_key, finish_reason), name)
-    evaluate(None if given else model or model_given, chosen, settings, data, out, given)
+    evaluate(None if given else model or model_given, chosen, settings, data, out, given, force=force)
 
 
 @app.command()

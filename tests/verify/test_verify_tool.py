@@ -53,6 +53,7 @@ def test_paths_that_lead_nowhere(path: str) -> None:
         column({"m": [{"content": "first"}, {"content": "last"}], "a": {"b": 1}}, path, "f:1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 @pytest.mark.parametrize("path", ["messages[-1].content", "messages.-1.content"])
 def test_chats(tmp_path: Path, kind: str, path: str) -> None:
@@ -71,11 +72,12 @@ def test_chats(tmp_path: Path, kind: str, path: str) -> None:
     assert [r["verdict"] for r in found] == ["correct", "incorrect", "undecided"]
     assert [{k: r[k] for k in ("gold", "messages")} for r in found] == rows
     assert summary.problems == [(3, f"no column '{path}' (columns: gold, messages)")]
-    with pytest.raises(InputError, match="no column 'messages.-1.contents'"):
+    with pytest.raises(InputError, match=r"no column 'messages\.-1\.contents'"):
         verify_file(source, Keys("gold", "messages.-1.contents"), tmp_path / "b.jsonl", SECTION)
     assert audit(out, Keys("gold", path), SECTION).verdicts == {"correct": 1, "incorrect": 1, "undecided": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kinds", [("jsonl", "jsonl"), ("jsonl", "parquet"), ("parquet", "parquet"), ("parquet", "csv")]
 )
@@ -126,6 +128,7 @@ def test_a_text_among_lists_is_a_bad_row(tmp_path: Path) -> None:
 CSV = '\ufeffgold,text,note\n5,"The answer,\nI think, is ""5"".\n#### 5",é\n\n"1,000",#### 1000,\n7,#### 8,"a ""b"""\n'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["in.csv", "in.csv.gz"])
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "parquet"])
 def test_csv(tmp_path: Path, name: str, kind: str) -> None:
@@ -179,6 +182,7 @@ def test_mistakes_in_csv(tmp_path: Path, content: bytes, words: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["in.csv"]
 
 
+@pytest.mark.slow
 def test_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"gold": "5", "text": "#### 5"}, {"gold": "5", "text": "#### 6"}]
     raw = "".join(json.dumps(r) + "\n" for r in rows).encode() + b"broken\n"
