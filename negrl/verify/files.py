@@ -10,6 +10,7 @@ OUT.partial until all are there (journal.py), so that a run that was killed can 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +35,7 @@ from negrl.files import (
 )  # fmt: skip
 from negrl.records import UNDECIDED, Verdict
 from negrl.verify import Verifier
-from negrl.verify.journal import Journal, open_journal
+from negrl.verify.journal import Journal, Noted, open_journal
 from negrl.verify.section import VerifySection
 
 BAD_ROW = "bad_row"
@@ -42,6 +43,8 @@ PREFIX = "verdict"
 Item = tuple[str, str, str]
 """Response, gold, finish reason."""
 _BAD = Verdict(UNDECIDED, BAD_ROW)
+_AT_ONCE = 64
+"""The fewest rows per worker that are judged before they are noted in the journal."""
 
 
 def own_columns(prefix: str = PREFIX) -> tuple[str, str, str, str]:
@@ -174,18 +177,9 @@ def judged(
     Raises:
         InputError: at the end, if there was no row, or none that could be judged.
     """
-    verifier = Verifier(section)
+    judge = _Judge(source, keys, section, listed, journal)
     for batch in source.batches(columns):
-        known = journal.read(len(batch.rows)) if journal is not None else None
-        if known is None:
-            problems: list[tuple[int, str]] = []
-            samples = list(readable(batch, source, keys, problems, listed))
-            found = iter(verifier.verify_all([item for row in samples for item in row if item is not None]))
-            verdicts = [[_BAD if item is None else next(found) for item in row] for row in samples]
-            if journal is not None:
-                journal.write(verdicts, problems)
-        else:
-            verdicts, problems = known
+        verdicts, problems = judge(batch)
         summary.problems += problems
         summary.rows += len(verdicts)
         for row in verdicts:
@@ -202,6 +196,42 @@ def judged(
         lacking = "line is a JSON object with" if source.kind == "jsonl" else "row has"
         wanted = f"'{keys.gold}' and '{keys.response}' to judge"
         raise InputError(f"{source.path}: no {lacking} {wanted} ({source.unit} {number}: {problem})")
+
+
+class _Judge:
+    """Judges batches, and notes in the journal every few seconds what is done."""
+
+    def __init__(self, source: Source, keys: Keys, section: VerifySection, listed: bool, journal: Journal | None):
+        self._source, self._keys, self._listed, self._journal = source, keys, listed, journal
+        self._verifier = Verifier(section)
+        self._least = _AT_ONCE * section.workers
+        self._size = self._least if journal is not None else sys.maxsize
+
+    def __call__(self, batch: Batch) -> Noted:
+        verdicts: list[list[Verdict]] = []
+        problems: list[tuple[int, str]] = []
+        while (done := len(verdicts)) < len(batch.rows):
+            found = self._journal.read(len(batch.rows) - done) if self._journal is not None else None
+            if found is None:
+                part = slice(done, done + self._size)
+                found = self._part(Batch(batch.numbers[part], batch.rows[part], batch.problems[part]))
+            verdicts += found[0]
+            problems += found[1]
+        return verdicts, problems
+
+    def _part(self, batch: Batch) -> Noted:
+        started, problems = time.perf_counter(), list[tuple[int, str]]()
+        samples = list(readable(batch, self._source, self._keys, problems, self._listed))
+        found = iter(self._verifier.verify_all([item for row in samples for item in row if item is not None]))
+        verdicts = [[_BAD if item is None else next(found) for item in row] for row in samples]
+        if self._journal is not None:
+            self._journal.write(verdicts, problems)
+            seconds = time.perf_counter() - started
+            if seconds < 0.5:
+                self._size *= 2
+            elif seconds > 5:
+                self._size = max(self._least, self._size // 2)
+        return verdicts, problems
 
 
 def readable(

@@ -1,6 +1,6 @@
 """Verdicts of a file that is being judged, kept beside the output until it is there: OUT.partial.
 
-JSON lines: first what the verdicts are of, then one line per batch of rows. A run that was killed leaves it behind;
+JSON lines: first what the verdicts are of, then one line per some rows. A run that was killed leaves it behind;
 `negrl verify --resume` reads it back and judges only the rest.
 """
 
@@ -20,7 +20,7 @@ from negrl.files import blaming
 from negrl.records import Verdict
 
 Noted = tuple[list[list[Verdict]], list[tuple[int, str]]]
-"""A batch's verdicts, by row and sample, and its problems."""
+"""Verdicts of consecutive rows, by row and sample, and their problems."""
 _FORMAT = 1
 
 
@@ -29,20 +29,23 @@ class Journal:
         self._path, self._handle, self._noted = path, handle, noted[::-1]
 
     def read(self, rows: int) -> Noted | None:
-        """What is known of the next batch; None where that has to be judged.
+        """What is known of the next rows; None where they have to be judged.
+
+        Args:
+            rows: how many the batch still has.
 
         Raises:
-            InputError: it has another number of rows.
+            InputError: more are noted.
         """
         if not self._noted:
             return None
         found = self._noted.pop()
-        if len(found[0]) != rows:
+        if len(found[0]) > rows:
             raise InputError(f"{self._path}: its batches are not those of the input; leave out --resume")
         return found
 
     def write(self, verdicts: list[list[Verdict]], problems: list[tuple[int, str]]) -> None:
-        """Note a batch."""
+        """Note the next rows."""
         rows = [[[v.value, v.reason, v.answer, v.method] for v in row] for row in verdicts]
         with blaming(self._path):
             self._handle.write(json.dumps([rows, problems]).encode() + b"\n")
@@ -98,7 +101,7 @@ class _OtherError(InputError):
 
 
 def _resumed(path: Path, handle: BinaryIO, head: bytes) -> list[Noted]:
-    """The batches that are noted whole; what a kill has cut off after them is dropped."""
+    """The rows that are noted whole; what a kill has cut off after them is dropped."""
     handle.seek(0)
     first = handle.readline()
     if first != head:

@@ -112,7 +112,7 @@ def test_several_samples_a_row(tmp_path: Path, kinds: tuple[str, str]) -> None:
     ]  # fmt: skip
     before, after = audit(source, keys, SECTION), audit(out, keys, SECTION)
     assert before.verdicts == after.verdicts == summary.verdicts
-    assert [r.where for r, _ in before.checked] == [r.where for r, _ in after.checked]
+    assert [r.where.split()[1:] for r, _ in before.checked] == [r.where.split()[1:] for r, _ in after.checked]
     assert before.checked[0][0].where.endswith("1, sample 1")
 
 
@@ -275,7 +275,7 @@ def test_resume_only_what_is_the_same(tmp_path: Path, change: Callable[..., obje
 @pytest.mark.slow
 def test_a_kill_leaves_no_temporary_file(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    rows = [{"gold": f"(x+{n})(x+1)", "text": f"\\boxed{{x^2+{n + 1}x+{n}}}"} for n in range(6000)]
+    rows = [{"gold": f"(x+{n})(x+1)", "text": f"\\boxed{{x^2+{n + 1}x+{n}}}"} for n in range(200)]
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
     command = [sys.executable, "-m", "negrl", "verify", str(source), "--gold", "gold", "--response", "text"]
     command += ["--out", str(out)]
@@ -287,6 +287,6 @@ def test_a_kill_leaves_no_temporary_file(tmp_path: Path) -> None:
     assert process.wait() == -signal.SIGKILL
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl.partial"]
     done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "6,000 rows written" in done.stdout
-    assert [r["verdict"] for r in read(out)] == ["correct"] * 6000
+    assert "200 rows written" in done.stdout
+    assert [r["verdict"] for r in read(out)] == ["correct"] * 200
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
