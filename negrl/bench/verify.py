@@ -87,6 +87,8 @@ class Comparison:
     our_hits: int = 0
     plain_hits: int = 0
     """Verdicts that are the truth, of `known`."""
+    our_calls: int = 0
+    """Rows that are called correct if and only if they are right, of `known`."""
     known: int = 0
     our_wrong: list[tuple[Item, Verdict]] = field(default_factory=list)
     """Ours that are correct or incorrect, and not the truth."""
@@ -172,7 +174,7 @@ def processbench(data: Path, kind: str, limit: int | None = None) -> list[Item]:
 def compare(file: str, items: Sequence[Item], workers: int) -> Comparison:
     """Both sides on the same items, block by block. Imports and the start of our workers are not counted; the
     program's own main thread runs math-verify, as its timeouts demand."""
-    verifier = Verifier(VerifySection(workers=workers))
+    verifier = Verifier(VerifySection(workers=workers, conclusion=True))  # as `negrl verify`
     verifier.verify(r"\boxed{1+1}", "2")
     plain_verdict("1", "1")
     result = Comparison(file, workers, len(items))
@@ -191,6 +193,7 @@ def compare(file: str, items: Sequence[Item], workers: int) -> Comparison:
                 truth = CORRECT if item.right else INCORRECT
                 result.known += 1
                 result.our_hits += our.value == truth
+                result.our_calls += (our.value == CORRECT) == item.right
                 result.plain_hits += said == truth
                 if our.value not in (truth, UNDECIDED):
                     result.our_wrong.append((item, our))
