@@ -12,7 +12,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,18 @@ from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
 from negrl.store import Store
 from negrl.terminal import safe
 from negrl.verify import TRUNCATED
-from negrl.verify.files import BAD_ROW, Keys, VerifySummary, check_columns, judged, readable
+from negrl.verify.files import (
+    BAD_ROW,
+    PREFIX,
+    Item,
+    Keys,
+    VerifySummary,
+    check_columns,
+    has_lists,
+    judged,
+    own_columns,
+    readable,
+)  # fmt: skip
 from negrl.verify.pool import shared_pool
 from negrl.verify.second_opinion import RIGHT, UNSETTLED, WRONG, Opinion, second_opinion
 from negrl.verify.section import VerifySection
@@ -98,11 +109,12 @@ def audit(
     sample: int = 400,
     seed: int = 0,
     out: str | Path | None = None,
+    prefix: str = PREFIX,
 ) -> AuditReport:
     """Check a sample of the verdicts of a file or a run.
 
     Args:
-        target: JSON lines or Parquet, judged first unless `negrl verify` wrote it; or the output folder or
+        target: JSON lines, CSV or Parquet, judged first unless `negrl verify` wrote it; or the output folder or
             the recipe of a finished run.
         keys: the columns of a file; None for a run.
         section: how to judge; its workers, timeout and memory_mb also apply to the second check.
@@ -110,6 +122,7 @@ def audit(
             of one verdict, more of the others.
         seed: for drawing the sample.
         out: JSON lines file for all disagreements, with the whole responses.
+        prefix: as for `negrl verify`: which columns have its verdicts.
 
     Raises:
         InputError: there is no such file, column or finished run, there is no verdict to check, or `out` cannot be
@@ -127,7 +140,7 @@ def audit(
     elif keys is None:
         raise InputError(f"{target}: is a file; say which columns to read with --gold and --response")
     else:
-        rows = _of_file(target, keys, section)
+        rows = _of_file(target, keys, section, prefix)
     chosen = _draw(rows, sample, random.Random(seed), report)
     if not chosen:
         raise InputError(f"{target}: no verdict that could be checked")
@@ -139,29 +152,41 @@ def audit(
     return report
 
 
-def _of_file(path: str | Path, keys: Keys, section: VerifySection) -> Iterator[Judged]:
-    source = open_source(path)
-    if not check_columns(source, keys):
-        summary = VerifySummary(source.where)
-        for batch, verdicts in judged(source, keys, section, summary, keys.roots):
-            items = readable(batch, source, keys, [])
-            for number, item, verdict in zip(batch.numbers, items, verdicts, strict=True):
-                text, gold, _ = item or ("", "", "")
-                yield Judged(f"{source.unit} {number}", text, gold, verdict)
+def _of_file(path: str | Path, keys: Keys, section: VerifySection, prefix: str) -> Iterator[Judged]:
+    source, own = open_source(path), own_columns(prefix)
+    names, listed = check_columns(source, keys), has_lists(source, keys)
+    if set(own) <= set(names):
+        for batch in source.batches({*keys.roots, *own}):
+            items = readable(batch, source, keys, [], listed)
+            for number, row, samples in zip(batch.numbers, batch.rows, items, strict=True):
+                found = _stored(row, own, source.where(number))
+                yield from _each(f"{source.unit} {number}", samples, found)
         return
-    columns = {*keys.roots, "verdict", "verdict_reason", "answer", "method"}
-    for batch in source.batches(columns):
-        for number, row, item in zip(batch.numbers, batch.rows, readable(batch, source, keys, []), strict=True):
-            text, gold, _ = item or ("", "", "")
-            yield Judged(f"{source.unit} {number}", text, gold, _stored(row, source.where(number)))
+    summary = VerifySummary(source.where)
+    for batch, verdicts in judged(source, keys, section, summary, keys.roots, listed):
+        for number, samples, found in zip(
+            batch.numbers, readable(batch, source, keys, [], listed), verdicts, strict=True
+        ):
+            yield from _each(f"{source.unit} {number}", samples, found)
 
 
-def _stored(row: dict[str, Any], where: str) -> Verdict:
-    verdict = Verdict(row.get("verdict", ""), row.get("verdict_reason"), row.get("answer"), row.get("method"))
-    if verdict.value not in (CORRECT, INCORRECT, UNDECIDED):
-        wanted = f"{CORRECT}, {INCORRECT} or {UNDECIDED}"
-        raise InputError(f"{where}: column 'verdict' must be {wanted}, not {verdict.value!r:.40}")
-    return verdict
+def _each(where: str, samples: list[Item | None], verdicts: list[Verdict]) -> Iterator[Judged]:
+    if len(samples) != len(verdicts):
+        raise InputError(f"{where}: {len(samples)} responses, but {len(verdicts)} verdicts")
+    for index, (item, verdict) in enumerate(zip(samples, verdicts, strict=True), 1):
+        text, gold, _ = item or ("", "", "")
+        yield Judged(f"{where}, sample {index}" if len(samples) > 1 else where, text, gold, verdict)
+
+
+def _stored(row: dict[str, Any], own: Sequence[str], where: str) -> list[Verdict]:
+    parts = [row.get(name) for name in own]
+    rows = zip(*parts, strict=False) if all(isinstance(part, list) for part in parts) else [parts]
+    verdicts = [Verdict(value or "", reason or None, answer, method or None) for value, reason, answer, method in rows]
+    for verdict in verdicts:
+        if verdict.value not in (CORRECT, INCORRECT, UNDECIDED):
+            wanted = f"{CORRECT}, {INCORRECT} or {UNDECIDED}"
+            raise InputError(f"{where}: column '{own[0]}' must be {wanted}, not {verdict.value!r:.40}")
+    return verdicts
 
 
 def _of_run(target: Path) -> Iterator[Judged]:

@@ -39,6 +39,7 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe YAML.", show_default=False)],
     overrides: Overrides = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage: base, sample, value, view, ...")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Use a folder that holds another recipe's run.")] = False,
 ) -> None:
     """Run a recipe: sample, verify, value the steps, train, evaluate, report. Run it again to continue after a kill,
     or after a change: only what depends on the change is redone."""
@@ -47,7 +48,7 @@ def run(
     checked = load_recipe(recipe, overrides or [])
     from negrl.pipeline import run as run_pipeline
 
-    run_pipeline(checked, until=until)
+    run_pipeline(checked, until=until, force=force)
 
 
 @app.command()
@@ -87,9 +88,12 @@ def main() -> None:
         # Usage errors of click, or of typer's own copy of it, know how to show themselves.
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
+        if isinstance(getattr(error, "message", None), str):
+            error.message = safe(error.message)  # type: ignore[attr-defined]
         error.show()
         code = error.exit_code
     if code == 130:
         again = "; the same command continues from here" if sys.argv[1:2] in (["run"], ["evaluate"]) else ""
+        again = "; with --resume it continues from here" if sys.argv[1:2] == ["verify"] else again
         print(f"negrl: stopped{again}", file=sys.stderr)
     sys.exit(code)

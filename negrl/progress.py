@@ -1,15 +1,28 @@
-"""What a person sees while a run works: a live bar per stage, one line per stage when it is done."""
+"""What a person sees while a run works: a live bar per stage, one line per stage when it is done. Names and other
+text in it may come from files, so whatever is printed is made safe first."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from negrl.terminal import safe, safe_lines
+
+
+class SafeConsole(Console):
+    """A rich console that shows all text as it stands: in tables, bars and lines, control characters (ESC) and those
+    that turn text around (U+202E) come as escapes. Colors of its own still work."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=safe_lines(segment.text))
 
 
 class StageBar:
@@ -39,7 +52,7 @@ class StageBar:
         self.status(f"{thousands(self.tokens)} tokens · {thousands(self.tokens / max(seconds, 1e-9))}/s")
 
     def status(self, text: str) -> None:
-        self._progress.update(self._task, status=text)
+        self._progress.update(self._task, status=safe(text))
 
     def note(self, text: str) -> None:
         """A fact for the stage's closing line."""
@@ -50,17 +63,17 @@ class Reporter:
     """Prints stages. Without a terminal there is no live bar, only the closing lines."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False)
+        self.console = console or SafeConsole(highlight=False)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageBar]:
         start = time.perf_counter()
         columns = (
-            SpinnerColumn(), TextColumn("{task.description:<26}"), BarColumn(bar_width=24),
-            TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[status]}"),
+            SpinnerColumn(), TextColumn("{task.description:<26}", markup=False), BarColumn(bar_width=24),
+            TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.fields[status]}", markup=False),
         )  # fmt: skip
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            bar = StageBar(progress, progress.add_task(name, total=None, status=""))
+            bar = StageBar(progress, progress.add_task(safe(name), total=None, status=""))
             yield bar
         self._line("[green]✓[/]", name, bar.notes, time.perf_counter() - start)
 
@@ -68,11 +81,12 @@ class Reporter:
         self._line("[cyan]=[/]", name, ["reused", *notes], None)
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(safe_lines(text), soft_wrap=True, markup=False)
 
     def _line(self, mark: str, name: str, notes: list[str], seconds: float | None) -> None:
         took = f"{seconds:7.1f} s" if seconds is not None else " " * 9
-        self.console.print(f"{mark} {name:<32}{took}  {escape(' · '.join(notes))}", soft_wrap=True)
+        text = f" {safe(name):<32}{took}  {safe(' · '.join(notes))}"
+        self.console.print(Text.from_markup(mark).append(text), soft_wrap=True)
 
 
 def thousands(value: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from negrl.engines.base import Completion, Engine, Request
 from negrl.errors import InputError
-from negrl.policy import PolicySection, encode_prompt
+from negrl.policy import PolicySection, encode_prompts
 from negrl.records import Problem, Sampling, Trace, stable_id, stable_seed
 from negrl.store import Stage
 
@@ -95,10 +95,11 @@ class Sampler:
         Raises:
             InputError: a prompt leaves no room for a response in the model's context.
         """
-        return [self._asked(problem, draw) for problem in problems]
+        prompts = encode_prompts(self.tokenizer, problems, self.section)
+        return [self._asked(problem, prompt, draw) for problem, prompt in zip(problems, prompts, strict=True)]
 
-    def _asked(self, problem: Problem, draw: Draw) -> Asked:
-        settings, prompt = draw.settings, encode_prompt(self.tokenizer, problem, self.section)
+    def _asked(self, problem: Problem, prompt: list[int], draw: Draw) -> Asked:
+        settings = draw.settings
         if self.context is not None and len(prompt) >= self.context:
             raise InputError(
                 f"{draw.where(problem)} has {len(prompt)} tokens, which leaves no room in the model's context of "

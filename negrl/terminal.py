@@ -14,3 +14,8 @@ def safe(text: object, width: int | None = None) -> str:
     if width is not None and len(text) > width:
         text = text[: width - 3] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def safe_lines(text: str) -> str:
+    """The same for a text of several lines, which stay lines."""
+    return "\n".join(safe(line) for line in text.split("\n"))

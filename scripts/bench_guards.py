@@ -20,6 +20,7 @@ from typing import Any
 from negrl.errors import InputError
 from negrl.pipeline.finish import hardware
 from negrl.recipe import Recipe, load_recipe
+from negrl.terminal import safe
 
 LOSS = 0.02
 """A drop in pass@1 below this is noise."""
@@ -89,7 +90,7 @@ def main() -> int:
         rows = [measured(case, recipe, stages, args) for case in CASES if not args.only or case.name in args.only]
         after = rl_after(stages, args)
     except InputError as error:
-        print(f"bench_guards.py: {error}", file=sys.stderr)
+        print(f"bench_guards.py: {safe(error)}", file=sys.stderr)
         return 2
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with open(args.out.with_suffix(".csv"), "w", newline="") as handle:
@@ -150,7 +151,7 @@ def trained(
 def pass_at_1(model: Path, recipe: Recipe, args: argparse.Namespace) -> float:
     """Share of right samples at temperature 1, with `evaluate.n` samples of each held-out problem."""
     from negrl.engines import Request, open_engine
-    from negrl.policy import encode_prompt, load_tokenizer
+    from negrl.policy import encode_prompts, load_tokenizer
     from negrl.problems import load_problems
     from negrl.records import CORRECT, stable_seed
     from negrl.verify import Verifier
@@ -162,12 +163,13 @@ def pass_at_1(model: Path, recipe: Recipe, args: argparse.Namespace) -> float:
         return json.loads(cache.read_text())
     problems = load_problems(recipe.problems).evaluate[: args.problems]
     tokenizer = load_tokenizer(str(model), recipe.policy)
+    prompts = encode_prompts(tokenizer, problems, recipe.policy)
     requests = [
         Request(
-            encode_prompt(tokenizer, p, recipe.policy), recipe.evaluate.n,
+            prompt, recipe.evaluate.n,
             stable_seed("sample", recipe.evaluate.seed, 0, p.problem_id), recipe.sample.max_tokens,
         )
-        for p in problems
+        for p, prompt in zip(problems, prompts, strict=True)
     ]  # fmt: skip
     engine = open_engine(recipe.engine, str(model), recipe.policy)
     verifier = Verifier(recipe.verify)

@@ -17,6 +17,7 @@ from pathlib import Path
 from negrl.errors import InputError
 from negrl.pipeline import run
 from negrl.recipe import load_recipe
+from negrl.terminal import safe
 
 COLUMNS = ("arm", "seed", "pass_at_1", "spurious_share", "generated_tokens", "seconds")
 
@@ -45,7 +46,7 @@ def main() -> int:
     with open(args.out.with_suffix(".csv"), "w", newline="") as handle:
         csv.writer(handle, lineterminator="\n").writerows([COLUMNS, *rows])
     args.out.with_suffix(".md").write_text(table(args, rows, hardware))
-    print(f"wrote {args.out}.csv and {args.out}.md")
+    print(safe(f"wrote {args.out}.csv and {args.out}.md"))
     return 0
 
 
@@ -74,5 +75,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except InputError as error:
-        print(f"seeds.py: {error}", file=sys.stderr)
+        print(f"seeds.py: {safe(error)}", file=sys.stderr)
         sys.exit(2)

@@ -11,6 +11,7 @@ import sys
 
 from negrl.errors import GuardTripped, InputError
 from negrl.recipe import load_recipe
+from negrl.terminal import safe
 from negrl.trainers.distributed import check_processes, is_main
 
 
@@ -27,20 +28,19 @@ def main() -> int:
     args = make_parser().parse_intermixed_args()
     try:
         recipe = load_recipe(args.config, args.overrides)
-        from rich.console import Console
 
         from negrl.pipeline import pick_arm, train_arm
-        from negrl.progress import Reporter
+        from negrl.progress import Reporter, SafeConsole
 
         arm = pick_arm(recipe, args.arm)
         check_processes(args.num_processes, recipe.policy.dtype)
-        done = train_arm(recipe, arm, Reporter(Console(highlight=False, quiet=not is_main())))
+        done = train_arm(recipe, arm, Reporter(SafeConsole(highlight=False, quiet=not is_main())))
         if is_main():
-            print(f"model: {done.stage.path / 'model'}")
+            print(safe(f"model: {done.stage.path / 'model'}"))
         return 0
     except (InputError, GuardTripped) as error:
         if is_main():
-            print(f"train.py: {error}", file=sys.stderr)
+            print(f"train.py: {safe(error)}", file=sys.stderr)
         return error.exit_code
 
 

@@ -133,11 +133,14 @@ def test_verify(tmp_path: Path) -> None:
     assert [r["verdict"] for r in judged] == ["correct", "incorrect", "undecided", "undecided"]
     assert [r.get("q") for r in judged] == [1, 2, 3, None]
     assert "in.jsonl:4" in done.stderr
-    line = refused(negrl("verify", str(source), "--gold", "anser", "--response", "out", "--out", str(out)))
+    other = str(tmp_path / "other.jsonl")
+    line = refused(negrl("verify", str(source), "--gold", "anser", "--response", "out", "--out", other))
     assert "did you mean 'answer'" in line
     table = tmp_path / "out.parquet"
     negrl("verify", str(source), "--gold", "answer", "--response", "out", "--out", str(table), "--workers", "2")
-    done = negrl("verify", str(table), "--gold", "input_answer", "--response", "out", "--out", str(out))
+    again = ["verify", str(table), "--gold", "answer", "--response", "out", "--out", str(out), "--prefix", "again"]
+    assert "is there already; --force replaces it" in refused(negrl(*again))
+    done = negrl(*again, "--force")
     assert done.stdout.splitlines()[:-1] == [
         "undecided                   2", "correct                     1", "incorrect                   1",
         "  no_answer                 1", "  bad_row                   1",
@@ -161,7 +164,7 @@ def test_bad_settings_of_verify(tmp_path: Path, command: str, option: str, value
     assert words in line
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_only_the_verdicts_so_far(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows = [{"gold": f"(x+{n})(x+1)", "out": f"\\boxed{{x^2+{n + 1}x+{n}}}"} for n in range(20_000)]
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -175,13 +178,15 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout, stderr) == (130, "", "negrl: stopped\n")
-    assert list(tmp_path.iterdir()) == [source]
+    assert (process.returncode, stdout, stderr) == (
+        130, "", "negrl: stopped; with --resume it continues from here\n",
+    )  # fmt: skip
+    assert sorted(tmp_path.iterdir()) == [source, tmp_path / "out.jsonl.partial"]
 
 
 def test_audit(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "d.jsonl"
-    found = {"verdict": "incorrect", "verdict_reason": None, "answer": "\x1b[31m7", "method": "hash"}
+    found = {"verdict": "incorrect", "verdict_reason": None, "verdict_answer": "\x1b[31m7", "verdict_method": "hash"}
     source.write_text(json.dumps({"gold": "7", "out": "\u202e\x1b[2J #### 7"} | found) + "\n")
     done = negrl("audit", str(source), "--gold", "gold", "--response", "out", "--out", str(out))
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from negrl import files
 from negrl.errors import InputError
 from negrl.files import iterate_rows, open_atomic, read_rows, write_atomic
 
@@ -14,13 +15,22 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    """With a temporary file that has no name (where there are such), and with one that has."""
+    if not nameless:
+        monkeypatch.setattr(files.atomic, "_nameless", lambda _: None)
+    hidden = files.atomic._nameless(tmp_path)
     file = tmp_path / "sub" / "f"
     write_atomic(file, b"old")
     with pytest.raises(KeyboardInterrupt), open_atomic(file) as handle:
         handle.write(b"half")
-        assert len(names(file.parent)) == 2 and file.read_bytes() == b"old"
+        assert len(names(file.parent)) == (2 if hidden is None else 1) and file.read_bytes() == b"old"
         raise KeyboardInterrupt
+    if hidden is not None:
+        hidden.close()
     assert (names(file.parent), file.read_bytes()) == (["f"], b"old")
 
     def full(*_: object) -> None:

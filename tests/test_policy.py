@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from negrl.policy import (
     load_tokenizer,
     local_model,
 )
+from negrl.terminal import safe
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +59,11 @@ def test_every_file_that_is_loaded_counts(name: str, model) -> None:
     path = model / name
     path.parent.mkdir(exist_ok=True)
     seen = {key(model)}
-    for text in ("{}", '{"a": 1}'):  # there or changed at the same size
-        path.write_text(text)
+    head = '{"weight_map": {}, ' if name.endswith("index.json") else "{"
+    for text in ('"a": 0}', '"a": 1}'):  # there or changed at the same size
+        path.write_text(head + text)
         seen.add(key(model))
-    path.write_text('{"a": 2}')
+    path.write_text(head + '"a": 2}')
     assert key(model) not in seen and len(seen) == 3
 
 
@@ -122,6 +125,91 @@ def test_what_is_no_model(model) -> None:
     (model / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"pytorch_model\.bin is not loaded"):
         key(model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin", "model.pt", "model.pkl", "model.safetensors.bin", "model.SAFETENSORS",
+        "../model.safetensors", "../../etc/model.safetensors", "/tmp/model.safetensors", "sub/model.safetensors",
+        "./model.safetensors",
+        "sub/../model.safetensors", "..\\model.safetensors", "", ".", "..", ".safetensors/", "a\0.safetensors",
+        "a\n.safetensors", "\u202e.safetensors", "http://host/model.safetensors",
+        5, None, True, ["model.safetensors"], {},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["map", "config"])
+def test_weights_come_from_the_folder_alone(name: object, place: str, model) -> None:
+    """Whatever a weight map names is opened, and a pickle runs code."""
+    for beside in ("pytorch_model.bin", "model.pt", "model.pkl", "model.safetensors.bin"):
+        (model / beside).write_bytes(b"there")
+    if place == "map":
+        whole = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": name}}
+        (model / "model.safetensors.index.json").write_text(json.dumps(whole))
+        words = "weight_map may only name .safetensors files in the model's folder"
+    elif name is None:  # null is no name in a config
+        return
+    else:
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "transformers_weights": name}))
+        words = "is no .safetensors file in the folder"
+    for setting in ("policy.model", "label.prm"):
+        with pytest.raises(InputError) as caught:
+            check_model(PolicySection(model=str(model)), setting)
+        said = str(caught.value)
+        assert words in said and said.startswith(f"{setting}: ") and safe(said) == said and len(said) < 600
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "5", "null", '{"weight_map": []}', '{"weight_map": null}', "{", "\xff",
+                                  "[" * 100_000])  # fmt: skip
+def test_weight_maps_that_are_none(text: str, model) -> None:
+    (model / "model.safetensors.index.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"^policy.model: '.*model.safetensors.index.json' "):
+        key(model)
+
+
+def test_good_weight_maps(model) -> None:
+    index = model / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
+    with pytest.raises(InputError, match=r"names 'model-2\.safetensors', which is not in the folder"):
+        key(model)
+    # The hub's cache keeps files as links to blobs elsewhere.
+    (model.parent / "blob").write_bytes(b"x")
+    (model / "model-2.safetensors").symlink_to(model.parent / "blob")
+    (model / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "pytorch_model-1.bin"}}')  # never loaded
+    config = json.loads((model / "config.json").read_text())
+    for name in ("model.safetensors", "model.safetensors.index.json", None):
+        (model / "config.json").write_text(json.dumps({**config, "transformers_weights": name}))
+        assert key(model)
+
+
+def test_an_adapter_is_no_model(model) -> None:
+    (model / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    with pytest.raises(InputError, match="holds an adapter"):
+        key(model)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '"x"', "null", "[" * 100_000])
+def test_a_config_is_an_object(text: str, model) -> None:
+    (model / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config.json' (must hold an object|is nested too deep)"):
+        key(model)
+
+
+def test_a_weight_map_of_the_hub(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    cache = tmp_path / "models--org--name"
+    snapshot = cache / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+    assert key("org/name")
+    (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "evil.bin"}}')
+    with pytest.raises(InputError, match=r"not 'evil\.bin'"):
+        key("org/name")
 
 
 def test_a_hub_id_is_its_commit(tmp_path, monkeypatch) -> None:

@@ -26,7 +26,7 @@ from negrl.steps.credit import label_steps
 from negrl.steps.split import Span
 from negrl.steps.values import exact, wilson
 from negrl.store import write_atomic
-from negrl.terminal import safe
+from negrl.terminal import safe, safe_lines
 
 if TYPE_CHECKING:
     from negrl.labelers import Labeler
@@ -98,7 +98,7 @@ def main(files: list[Path], labeler: str, out: Path | None) -> None:
         ids, pairs = [i for s in scores for i in s.ids], [pair for s in scores for pair in s.pairs]
         scores.append(Score("all", ids, pairs))
     text = page(scores, labeler, files, out)
-    print(text, end="")
+    print(safe_lines(text), end="")
     if out is not None:
         write_atomic(out, text.encode())
 

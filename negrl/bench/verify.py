@@ -24,6 +24,7 @@ from negrl.bench.page import Column, render, to_csv, write_files
 from negrl.files import read_rows
 from negrl.pipeline.finish import hardware
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
+from negrl.terminal import safe_lines
 from negrl.verify import Verifier
 from negrl.verify.extract import gold_answer
 from negrl.verify.section import VerifySection
@@ -171,7 +172,7 @@ def main(data: Path, out: Path, limit: int | None = None) -> None:
         compare("ProcessBench MATH", processbench(data, "math", limit), workers=2),
     ]
     text, table = page(results, command), [row for r in results for row in rows(r)]
-    print(text)
+    print(safe_lines(text))
     write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, table)})
 
 

@@ -100,6 +100,7 @@ def run(
     bootstrap: Annotated[int, typer.Option(help="Resamples per interval.")] = 2000,
     confidence: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     plugin: Plugins = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another evaluation's results in --out.")] = False,
 ) -> None:
     """Run a model on benchmarks and score pass@1, pass@k and maj@k with intervals. After a kill, the same command
     continues."""
@@ -137,7 +138,7 @@ def run(
     if responses is not None:
         name = model or model_given or f"{responses.name.partition('.')[0]}-{response.replace('.', '-')}"
         given = Given(responses, Columns(response, problem_key, finish_reason), name)
-    evaluate(None if given else model or model_given, chosen, settings, data, out, given)
+    evaluate(None if given else model or model_given, chosen, settings, data, out, given, force=force)
 
 
 @app.command()
@@ -151,24 +152,24 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Default: B/compare-<A's name>.")] = None,
 ) -> None:
     """Paired bootstrap over problems of B minus A, and the problems that flipped."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from negrl.evaluate.compare import compare as compare_results
     from negrl.evaluate.compare import comparison_rows, write_comparison
+    from negrl.progress import SafeConsole
 
     names = [name.strip() for name in benchmark.split(",")] if benchmark else None
     found = compare_results(a, b, names, force, bootstrap)
     folder = out or (b if b.is_dir() else b.parent) / f"compare-{(a if a.is_dir() else a.parent).name}"
     write_comparison(found, folder, max(top, 20))
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     head, rows = comparison_rows(found)
     table = Table(caption="in percent; brackets: paired bootstrap over problems")
     for title in head:
         table.add_column(title, justify="left" if title in ("metric", "verdict") else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for name, pair in found["benchmarks"].items():
         for why in pair["forced"]:
@@ -195,10 +196,10 @@ def export(
 @app.command("benchmarks")
 def list_benchmarks(plugin: Plugins = None) -> None:
     """List the benchmarks: problems, license, origin."""
-    from rich.console import Console
     from rich.table import Table
 
     from negrl.evaluate.benchmarks import BENCHMARKS
+    from negrl.progress import SafeConsole
 
     if plugin:
         load_plugins(plugin)
@@ -210,7 +211,7 @@ def list_benchmarks(plugin: Plugins = None) -> None:
         table.add_row(
             name, f"{source.problems:,}", one.license, f"{source.hub} ({source.split})", "\n".join(source.files)
         )
-    Console(highlight=False).print(table)
+    SafeConsole(highlight=False).print(table)
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pydantic
 from pydantic_core import PydanticUndefined
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +17,7 @@ from negrl.errors import InputError, nearest
 from negrl.methods.spec import TRL_CONFIGS
 from negrl.options import keyed_names
 from negrl.plugins import load_plugins, registries
+from negrl.progress import SafeConsole
 from negrl.registry import Registry
 
 KINDS = {
@@ -40,7 +40,7 @@ def show(kind: str | None, name: str | None, plugins: list[str]) -> None:
     load_plugins(plugins)
     if kind is not None and kind not in KINDS:
         raise InputError(f"unknown kind '{kind}'{nearest(kind, KINDS)}; one of {', '.join(KINDS)}")
-    console = Console()
+    console = SafeConsole()
     if kind is None or name is None:
         for each in KINDS if kind is None else [kind]:
             _list(console, each)
@@ -62,7 +62,7 @@ def show(kind: str | None, name: str | None, plugins: list[str]) -> None:
         )
 
 
-def _list(console: Console, kind: str) -> None:
+def _list(console: SafeConsole, kind: str) -> None:
     registry = registries()[KINDS[kind][0]]
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left")
     table.title = f"{KINDS[kind][1]}"
@@ -82,7 +82,7 @@ def _documentation(registry: Registry[Any], name: str) -> str:
     return inspect.cleandoc(module.__doc__ or "")
 
 
-def _options(console: Console, model: type[pydantic.BaseModel]) -> None:
+def _options(console: SafeConsole, model: type[pydantic.BaseModel]) -> None:
     keyed = keyed_names(model)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("option", "type", "default", ""):

@@ -16,9 +16,14 @@ from negrl.terminal import safe
 if TYPE_CHECKING:
     from negrl.verify.section import VerifySection
 
-Gold = Annotated[str, typer.Option(help="Column with the gold answer; may be a dotted path.")]
-Response = Annotated[str, typer.Option(help="Column with the response; may be a dotted path.")]
+Gold = Annotated[str, typer.Option(help="Column with the gold answer; may be a path: meta.answer.")]
+Response = Annotated[
+    str, typer.Option(help="Column with the response, or a list of them; may be a path: messages[-1].content.")
+]
 Finish = Annotated[str | None, typer.Option(help='Column that says "length" where a response was cut off.')]
+Prefix = Annotated[
+    str, typer.Option(help="Name of the column with the verdict; PREFIX_reason, _answer and _method stand beside it.")
+]
 Workers = Annotated[int, typer.Option(help="Worker processes for the checks that need math-verify.")]
 Extract = Annotated[str, typer.Option(help="How to find the answer: auto, boxed, hash, answer_line, ...")]
 Timeout = Annotated[float, typer.Option(help="Seconds for one equivalence check.")]
@@ -26,21 +31,30 @@ _SHOWN = 20
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="JSON lines or Parquet, plain or .gz.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="JSON lines, CSV or Parquet, plain or .gz; - for stdin.", show_default=False)
+    ],
     gold: Gold,
     response: Response,
-    out: Annotated[Path, typer.Option(help="Where to write the rows with their verdicts: JSON lines or Parquet.")],
+    out: Annotated[
+        Path, typer.Option(help="Where to write the rows with their verdicts: a name as above; - for stdout.")
+    ],
     finish_reason: Finish = None,
     workers: Workers = 1,
     extract: Extract = "auto",
     timeout: Timeout = 5.0,
+    prefix: Prefix = "verdict",
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed.")] = False,
 ) -> None:
-    """Judge the responses in any JSONL or Parquet file: adds verdict, verdict_reason, answer and method."""
+    """Judge the responses in any JSONL, CSV or Parquet file: adds verdict, verdict_reason, verdict_answer and
+    verdict_method."""
     section = _section(extract, timeout, workers)
     from negrl.verify.files import Keys, verify_file
 
     with _counter() as on_row:
-        summary = verify_file(file, Keys(gold, response, finish_reason), out, section, on_row)
+        keys = Keys(gold, response, finish_reason)
+        summary = verify_file(file, keys, out, section, on_row, prefix=prefix, force=force, resume=resume)
     for number, what in summary.problems[:_SHOWN]:
         print(f"{safe(summary.where(number))}: {safe(what)}; kept as undecided", file=sys.stderr)
     if len(summary.problems) > _SHOWN:
@@ -48,12 +62,14 @@ def verify(
             f"... and {len(summary.problems) - _SHOWN:,} more; in the output they have the reason bad_row",
             file=sys.stderr,
         )
+    screen = sys.stderr if str(out) == "-" else sys.stdout
     for verdict, count in summary.verdicts.most_common():
-        print(f"{verdict:<18}{count:>11,}")
+        print(f"{verdict:<18}{count:>11,}", file=screen)
     for reason, count in summary.reasons.most_common():
-        print(f"  {reason:<16}{count:>11,}")
+        print(f"  {reason:<16}{count:>11,}", file=screen)
     rate = summary.rows / max(summary.seconds, 1e-9)
-    print(f"{summary.rows:,} rows written to {safe(out)} in {summary.seconds:.1f} s ({rate:,.0f} rows per second)")
+    said = f"{summary.rows:,} rows written to {safe(out)} in {summary.seconds:.1f} s ({rate:,.0f} rows per second)"
+    print(safe(said), file=screen)
 
 
 def audit(
@@ -70,6 +86,7 @@ def audit(
     workers: Workers = 1,
     extract: Extract = "auto",
     timeout: Timeout = 5.0,
+    prefix: Prefix = "verdict",
 ) -> None:
     """Check a sample of the verdicts in a second, independent way. Prints the disagreements, and the share of
     `incorrect` and of `correct` verdicts that they make up, with intervals."""
@@ -80,7 +97,7 @@ def audit(
     from negrl.verify.files import Keys
 
     keys = Keys(gold, response, finish_reason) if gold is not None and response is not None else None
-    report = auditing.audit(file, keys, section, sample, seed, out)
+    report = auditing.audit(file, keys, section, sample, seed, out, prefix)
     for line in auditing.report_lines(report):
         print(line)
     if out is not None:
@@ -105,10 +122,11 @@ def _counter() -> Iterator[Callable[[], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from negrl.progress import SafeConsole
+
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=SafeConsole(stderr=True), transient=True) as progress:
         task = progress.add_task("verify", total=None)
         yield lambda: progress.advance(task)

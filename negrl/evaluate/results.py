@@ -136,11 +136,12 @@ def rows_of(entries: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def screen_table(results: dict[str, Any], names: list[str]) -> Table:
     """The short table for a terminal: of pass@k and maj@k the largest k only."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     entries = {name: results["benchmarks"][name] for name in names}
     table = Table(
-        title=safe(results["model"]["name"], 60), caption="in percent; brackets: interval over problems",
+        title=escape(safe(results["model"]["name"], 60)), caption="in percent; brackets: interval over problems",
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
     ends = [max(found, key=_k) for kind in ("pass", "maj") if (found := _beyond_one(entries, kind))]

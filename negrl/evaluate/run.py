@@ -45,7 +45,7 @@ class Given:
 
 def evaluate(
     model: str | None, benchmarks: Sequence[Benchmark], settings: EvalSettings, data: Path | None, out: Path | None,
-    given: Given | None = None, reporter: Reporter | None = None,
+    given: Given | None = None, reporter: Reporter | None = None, force: bool = False,
 ) -> Path:  # fmt: skip
     """Evaluate and write results.json, results.md, model-index.md, one `<benchmark>.problems.jsonl` each, and the
     samples as Parquet. A second run continues where the first was stopped, and keeps the results of other benchmarks.
@@ -54,6 +54,7 @@ def evaluate(
         model: a folder or hub id; None with `given`.
         data: folder with the benchmarks' files; None: from the hub.
         out: folder for the results; None: runs/evaluate/<model's name>.
+        force: replace results of another evaluation (another model, other settings, other data) that are in `out`.
 
     Returns:
         The folder.
@@ -67,7 +68,7 @@ def evaluate(
         raise InputError("give either a model or --responses")
     reporter = reporter or Reporter()
     name = given.name if given else str(model)
-    out = out or Path("runs/evaluate") / Path(name).name
+    out = out or Path("runs/evaluate") / _folder_name(name)
     if given is None:
         policy = settings.policy(str(model))
         folder, key = local_model(policy), check_model(policy)
@@ -78,7 +79,8 @@ def evaluate(
     if given is None and tokenizer.chat_template is not None and not settings.chat_template:
         reporter.say("the model has a chat template that is not used; --chat-template uses it")
     with locked(out, "--out", "evaluation"):
-        found = _earlier(out, name, key)
+        keys = {task.benchmark.name: _evaluation(task, settings, given) for task in tasks}
+        found = _earlier(out, name, key, keys, force)
         store = Store(out / "samples")
         opened: list[Engine] = []
 
@@ -104,6 +106,7 @@ def evaluate(
                 judged = _judge(store, task, source, rows, settings, reporter)
                 entry = _entry(task, settings, judged, drawn, given)
                 problems = entry.pop("problems")
+                entry["key"] = keys[title]
                 write_atomic(files.problem_file(out, title), b"".join(encode(as_row(p)) for p in problems))
                 found["benchmarks"][title] = entry
                 files.write_results(out, found)
@@ -217,20 +220,51 @@ def _entry(
     }
 
 
-def _earlier(out: Path, name: str, key: str) -> dict[str, Any]:
+def _folder_name(name: str) -> str:
+    """The last part of a model's path or hub id; it can't lead out of the folder that it is put in."""
+    return Path(os.path.abspath(os.path.expanduser(name))).name or "model"
+
+
+_IMMATERIAL = {"workers", "shard_size", "device", "batch_size"}
+"""Settings that change how fast it goes, not what is asked or how it is judged."""
+
+
+def _evaluation(task: Task, settings: EvalSettings, given: Given | None) -> str:
+    """What tells one evaluation of a model from another."""
+    extract = settings.verify(task.benchmark.extract).extract
+    used = settings.model_dump(mode="json", exclude=_IMMATERIAL)
+    asked = [given.columns.response, given.columns.problem, given.columns.finish_reason] if given else task.prompting()
+    return fingerprint("evaluation", task.benchmark.name, task.data_key, used, extract, asked)
+
+
+def _earlier(out: Path, name: str, key: str, keys: dict[str, str], force: bool) -> dict[str, Any]:
     """The results of the same model that are in the folder already, or empty ones.
 
+    Args:
+        keys: what is to be evaluated, by benchmark.
+
     Raises:
-        InputError: they are another model's.
+        InputError: without `force`, they are another model's, or another evaluation's of the same benchmark.
     """
-    if (out / "results.json").exists():
-        found = files.read_results(out)
-        if found["model"]["fingerprint"] != key:
+    empty = {"format": files.FORMAT, "model": {"name": name, "fingerprint": key}, "benchmarks": {}}
+    if not (out / "results.json").exists():
+        return empty
+    found = files.read_results(out)
+    if found["model"]["fingerprint"] != key:
+        if force:
+            for title in found["benchmarks"]:
+                files.problem_file(out, title).unlink(missing_ok=True)
+            return empty
+        raise InputError(
+            f"--out: '{out}' holds results of another model ({found['model']['name']}); name another folder, "
+            "or --force to replace them"
+        )
+    for title, wanted in keys.items():
+        if title in found["benchmarks"] and found["benchmarks"][title].get("key") != wanted and not force:
             raise InputError(
-                f"--out: '{out}' holds results of another model ({found['model']['name']}); name another folder"
+                f"--out: '{out}' holds results of {title} with other settings or data; name another folder, "
+                "or --force to replace them"
             )
-    else:
-        found = {"format": files.FORMAT, "model": {"name": name, "fingerprint": key}, "benchmarks": {}}
     return found
 
 

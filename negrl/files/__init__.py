@@ -1,15 +1,17 @@
-"""Files of rows: JSON lines or Parquet by their names, plain or .gz. They are read and written in batches, so a
+"""Files of rows: JSON lines, CSV or Parquet by their names, plain or .gz. They are read and written in batches, so a
 file may be larger than memory, and what is written is there whole or not at all."""
 
-from negrl.files.atomic import check_target, open_atomic, write_atomic
-from negrl.files.columns import column, gold_value, text_value
+from negrl.files.atomic import blaming, check_target, open_atomic, write_atomic
+from negrl.files.columns import column, gold_value, path_of, text_value
 from negrl.files.lines import encode, iterate_rows, read_rows
 from negrl.files.sinks import open_sink
-from negrl.files.sources import Batch, Source, kind_of, open_source
+from negrl.files.sources import STREAM, Batch, Source, kind_of, open_source
 
 __all__ = [
+    "STREAM",
     "Batch",
     "Source",
+    "blaming",
     "check_target",
     "column",
     "encode",
@@ -19,6 +21,7 @@ __all__ = [
     "open_atomic",
     "open_sink",
     "open_source",
+    "path_of",
     "read_rows",
     "text_value",
     "write_atomic",

@@ -1,5 +1,6 @@
 """The one way to write a file: to a temporary file beside it, flushed to disk, renamed. Readers see the old file or
-the whole new one."""
+the whole new one. Where the file system can do it, the temporary file has no name until it is whole, so that not even
+a kill leaves it behind."""
 
 from __future__ import annotations
 
@@ -39,8 +40,11 @@ def open_atomic(out: str | Path, source: Path | None = None) -> Iterator[BinaryI
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with blaming(out):
         target.parent.mkdir(parents=True, exist_ok=True)
-        raw: BinaryIO = open(temporary, "wb")  # noqa: SIM115 (closed below)
-    handle = raw
+        raw = _nameless(target.parent)
+        named = raw is None
+        if raw is None:
+            raw = open(temporary, "wb")  # noqa: SIM115 (closed below)
+    handle: BinaryIO = raw
     if Path(out).suffix.lower() == ".gz":  # no name and no time in the header: the same rows make the same bytes
         handle = cast(BinaryIO, gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
     try:
@@ -50,12 +54,38 @@ def open_atomic(out: str | Path, source: Path | None = None) -> Iterator[BinaryI
                 handle.close()
             raw.flush()
             os.fsync(raw.fileno())
+            if not named:
+                _name(raw, temporary)
             os.replace(temporary, target)
     finally:
         for one in (handle, raw):
             with suppress(OSError):
                 one.close()
         temporary.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path) -> BinaryIO | None:
+    """A file in this folder that has no name yet. None where that can't be had (only Linux, not on NFS)."""
+    if not hasattr(os, "O_TMPFILE"):
+        return None
+    try:
+        number = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except OSError:  # what is really wrong shows when a file with a name is opened
+        return None
+    handle = os.fdopen(number, "wb")
+    if os.path.exists(f"/proc/self/fd/{number}"):
+        return handle
+    handle.close()
+    return None
+
+
+def _name(handle: BinaryIO, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:  # with a folder given, os.link follows the link in /proc to the file
+        os.link(f"/proc/self/fd/{handle.fileno()}", path, src_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def check_target(out: str | Path, source: Path | None = None) -> Path:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from negrl.errors import InputError, nearest
 
 
 def column(row: dict[str, Any], name: str, where: str) -> Any:
-    """The value of a column; `a.b` is a key of that name, or key `b` of the object under `a`.
+    """The value of a column. `a.b` is a key of that name, or key `b` of the object under `a`; `a.0` and `a[0]` are the
+    first item of the list under `a`, `a.-1` and `a[-1]` its last: messages[-1].content.
 
     Args:
         where: file and line, for the message.
@@ -20,11 +22,21 @@ def column(row: dict[str, Any], name: str, where: str) -> Any:
     if name in row:
         return row[name]
     value: Any = row
-    for part in name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise InputError(f"{where}: no column '{name}'{nearest(name, column_names(row)) or _list_columns(row)}")
-        value = value[part]
+    for part in path_of(name):
+        try:
+            if not isinstance(value, dict | list):
+                raise KeyError(part)
+            value = value[part] if isinstance(value, dict) else value[int(part)]
+        except (KeyError, IndexError, ValueError):
+            raise InputError(
+                f"{where}: no column '{name}'{nearest(name, column_names(row)) or _list_columns(row)}"
+            ) from None
     return value
+
+
+def path_of(name: str) -> list[str]:
+    """messages[-1].content -> messages, -1, content."""
+    return re.sub(r"\[(-?\d+)\]", r".\1", name).split(".")
 
 
 def column_names(row: dict[str, Any]) -> list[str]:

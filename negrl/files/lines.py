@@ -58,11 +58,16 @@ def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         InputError: as `opened`.
     """
     with opened(path) as handle:
-        for number, line in enumerate(handle, 1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if line.strip():
-                yield number, line.rstrip(b"\r\n")
+        yield from numbered(handle)
+
+
+def numbered(handle: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """`raw_lines` of an open file."""
+    for number, line in enumerate(handle, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip():
+            yield number, line.rstrip(b"\r\n")
 
 
 def parse_object(line: bytes) -> dict[str, Any]:

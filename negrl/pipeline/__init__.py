@@ -22,6 +22,7 @@ from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
+from negrl.recipe.read import read_mapping
 from negrl.trainers.distributed import is_main, world_size
 
 __all__ = ["STAGES", "ArmRun", "RunRecord", "run", "run_stages", "train_arm"]
@@ -56,11 +57,14 @@ class RunRecord:
     references: dict[str, Done]
 
 
-def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = None) -> RunRecord | None:
+def run(
+    recipe: Recipe, reporter: Reporter | None = None, until: str | None = None, force: bool = False
+) -> RunRecord | None:
     """Do what the recipe says, or what is left of it.
 
     Args:
         until: stop after this stage (one of STAGES); then nothing is returned.
+        force: write into a folder that holds the run of a recipe of another name.
 
     Raises:
         InputError: something in the recipe or its files is wrong (most of it before torch loads).
@@ -71,6 +75,7 @@ def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = No
     checked = preflight(recipe)
     frame = Frame(recipe, reporter or Reporter(), until)
     with locked(Path(recipe.output_dir), "output_dir", "negrl run"):
+        _check_folder(recipe, force)
         _prepare(recipe)
         try:
             record = run_stages(frame, checked)
@@ -81,6 +86,30 @@ def run(recipe: Recipe, reporter: Reporter | None = None, until: str | None = No
             return None
         finally:
             frame.close_engine()
+
+
+def _check_folder(recipe: Recipe, force: bool) -> None:
+    """Is output_dir new, or this recipe's own? A recipe may change between its runs, but not its name.
+
+    Raises:
+        InputError: it holds another recipe's run, or a bench.
+    """
+    folder = Path(recipe.output_dir)
+    if force:
+        return
+    if (folder / "bench.yaml").exists():
+        raise InputError(f"output_dir: '{folder}' holds a bench; name another folder, or --force to use it anyway")
+    if not (folder / "recipe.yaml").exists():
+        return
+    try:
+        name = read_mapping(folder / "recipe.yaml", "recipe").get("name")
+    except InputError:  # damaged, or not ours to judge: it is written anew
+        return
+    if name != recipe.name:
+        raise InputError(
+            f"output_dir: '{folder}' holds the run of another recipe, {str(name)!r:.60}; name another folder, "
+            "or --force to use it anyway"
+        )
 
 
 def _prepare(recipe: Recipe) -> None:
@@ -200,6 +229,7 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     frame = Frame(recipe, reporter or Reporter())
     if world_size() > 1:
         frame.require_done = frozenset(STAGES) - {"train"}
+    _check_folder(recipe, force=False)
     _prepare(recipe)
     base, _ = learn.base(frame, checked)
     start, _ = learn.start(frame, checked, base)

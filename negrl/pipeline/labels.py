@@ -10,12 +10,13 @@ from typing import Any
 from negrl.methods import Method
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.pipeline.traces import prompting
-from negrl.policy import context_length, encode_prompt, encode_response
+from negrl.policy import context_length, encode_prompts, encode_response
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar
 from negrl.records import (
     CORRECT,
     STEP_LABELS,
+    Problem,
     Rollout,
     Sampling,
     Step,
@@ -88,11 +89,7 @@ def view(
             label=section,
             max_length=max_length,
             tokenizer=frame.tokenizer(policy),
-            prompts=(
-                {p.problem_id: encode_prompt(frame.tokenizer(policy), p, frame.recipe.policy) for p in checked.train}
-                if "prompts" in method.needs
-                else {}
-            ),
+            prompts=(_prompts(frame, policy, checked.train) if "prompts" in method.needs else {}),
         )
         built = spec.build(inputs, options)
         stage.write(method.view, 0, spec.row_type, built.rows)
@@ -149,6 +146,8 @@ def merge(
 def solutions(frame: Frame, checked: Checked, policy: Policy) -> list[Trace]:
     """The reference solutions of the training problems as traces of nobody's policy."""
     tokenizer = frame.tokenizer(policy)
+    solved = [problem for problem in checked.train if problem.solution is not None]
+    prompts = _prompts(frame, policy, solved)
     return [
         Trace(
             trace_id=stable_id("solution", problem.problem_id),
@@ -158,13 +157,19 @@ def solutions(frame: Frame, checked: Checked, policy: Policy) -> list[Trace]:
             policy="reference",
             engine="reference",
             sampling=Sampling(),
-            prompt_token_ids=encode_prompt(tokenizer, problem, frame.recipe.policy),
+            prompt_token_ids=prompts[problem.problem_id],
             token_ids=encode_response(tokenizer, problem.solution),
             logprobs=None,
             text=problem.solution,
             finish_reason="imported",
             verdict=CORRECT,
         )
-        for problem in checked.train
+        for problem in solved
         if problem.solution is not None
     ]
+
+
+def _prompts(frame: Frame, policy: Policy, problems: list[Problem]) -> dict[str, list[int]]:
+    """Problem id -> token ids of its prompt."""
+    encoded = encode_prompts(frame.tokenizer(policy), problems, frame.recipe.policy)
+    return {problem.problem_id: prompt for problem, prompt in zip(problems, encoded, strict=True)}

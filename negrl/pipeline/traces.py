@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from negrl.pipeline.frame import Done, Frame, Policy
-from negrl.policy import encode_prompt, encode_response
+from negrl.policy import encode_prompts, encode_response
 from negrl.preflight import Checked, problems_key
 from negrl.progress import StageBar, thousands
 from negrl.records import CORRECT, UNDECIDED, Json, Problem, Sampling, Trace, stable_id
@@ -90,11 +90,11 @@ def import_traces(frame: Frame, checked: Checked, policy: Policy) -> Done:
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         tokenizer, problems = frame.tokenizer(policy), checked.by_id
         bar.total(len(checked.imported))
-        prompts: dict[str, list[int]] = {}
+        asked = [problems[name] for name in dict.fromkeys(item.problem_id for item in checked.imported)]
+        encoded = encode_prompts(tokenizer, asked, frame.recipe.policy)
+        prompts = {problem.problem_id: prompt for problem, prompt in zip(asked, encoded, strict=True)}
         traces = []
         for index, item in enumerate(checked.imported):
-            if item.problem_id not in prompts:
-                prompts[item.problem_id] = encode_prompt(tokenizer, problems[item.problem_id], frame.recipe.policy)
             traces.append(
                 Trace(
                     trace_id=stable_id("import", item.problem_id, item.line, item.column),

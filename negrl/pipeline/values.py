@@ -60,7 +60,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
     imported = frame.recipe.traces is not None
     inputs = {"traces": verified.key, "policy": policy.key, "label": section.values_key(labeler, imported)}
     if "rewards" in labeler.needs:
-        inputs["prm"] = check_model(PolicySection(model=_reward_model(section)))
+        inputs["prm"] = check_model(PolicySection(model=_reward_model(section)), "label.prm")
     if _needs_policy(labeler):
         inputs |= {"sample": frame.recipe.sample.model_dump(include={"temperature", "max_tokens"}), **drawing(frame)}
     return frame.run("value", title, inputs, work)

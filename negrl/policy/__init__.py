@@ -2,6 +2,7 @@
 
     section   the recipe's `policy` section
     folder    model folders and hub ids
+    chat      chat templates, rendered in a process with limits
     tokens    tokenizers, prompts and responses as token ids
     build     small models made from scratch
 
@@ -11,9 +12,9 @@ Importing this room loads no torch.
 from negrl.policy.build import build_model, build_tokenizer
 from negrl.policy.folder import check_model, context_length, local_model
 from negrl.policy.section import BuildSection, LoraSection, PolicySection
-from negrl.policy.tokens import encode_prompt, encode_response, load_tokenizer
+from negrl.policy.tokens import encode_prompts, encode_response, load_tokenizer
 
 __all__ = [
     "BuildSection", "LoraSection", "PolicySection", "build_model", "build_tokenizer", "check_model", "context_length",
-    "encode_prompt", "encode_response", "load_tokenizer", "local_model",
+    "encode_prompts", "encode_response", "load_tokenizer", "local_model",
 ]  # fmt: skip

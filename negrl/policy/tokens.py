@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from negrl.errors import InputError
+from negrl.policy.chat import render
 from negrl.policy.section import PolicySection
 from negrl.records import Problem
 
@@ -23,19 +25,40 @@ def load_tokenizer(model: str, policy: PolicySection) -> PreTrainedTokenizerBase
     )
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: PolicySection) -> list[int]:
-    """Token ids of a problem's prompt, through the chat template where the recipe or the source
-    asks for it."""
-    if not policy.chat_template and problem.messages is None:
-        return list(tokenizer(problem.prompt, add_special_tokens=True, verbose=False)["input_ids"])
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], policy: PolicySection
+) -> list[list[int]]:
+    """Token ids of each problem's prompt, through the chat template where the recipe or the source asks for it.
+
+    Raises:
+        InputError: there is no chat template, or it fails or breaches its limits.
+    """
+    chats = {i: _messages(p, policy) for i, p in enumerate(problems) if policy.chat_template or p.messages is not None}
+    rendered = iter(render(_template(tokenizer), tokenizer.special_tokens_map, list(chats.values())) if chats else ())
+    # A template writes the special tokens itself.
+    return [
+        list(tokenizer(next(rendered), add_special_tokens=False, verbose=False)["input_ids"])
+        if i in chats
+        else list(tokenizer(problem.prompt, add_special_tokens=True, verbose=False)["input_ids"])
+        for i, problem in enumerate(problems)
+    ]
+
+
+def _messages(problem: Problem, policy: PolicySection) -> list[dict[str, str]]:
     messages = [{"role": m.role, "content": m.content} for m in problem.messages or []]
     messages = messages or [{"role": "user", "content": problem.prompt}]
     if policy.system_prompt is not None:
         messages = [{"role": "system", "content": policy.system_prompt}, *messages]
+    return messages
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.chat_template is None:
         raise InputError("policy.chat_template: the model's tokenizer has no chat template; set it to false")
-    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return list(encoded["input_ids"])
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:  # several, and none of them is the default
+        raise InputError(f"policy.chat_template: {str(error).splitlines()[0]}") from None
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -1,9 +1,14 @@
 """Read a recipe: OmegaConf reads the YAML and the dotted overrides, pydantic checks, and whatever is wrong
-becomes one line that names the key."""
+becomes one line that names the key.
+
+Interpolation between keys (`${sample.n}`) works, resolvers (`${oc.env:HOME}`, `${oc.decode:...}`, those that other
+packages register) do not: a recipe is shared and stored with its results, so it must not read the environment of
+whoever runs it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +52,7 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
         what: it should be, for the message: a recipe, a bench file.
 
     Raises:
-        InputError: it is not there, no text, not YAML, or no mapping.
+        InputError: it is not there, no text, not YAML, or no mapping; or a value in it has a resolver or a NUL.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -71,18 +76,29 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of sections at the top level")
+    _check_texts(data, str(path))
     return {str(key): value for key, value in data.items()}
 
 
 def merged(path: str | Path, layers: Sequence[dict[str, Any]], overrides: Sequence[str]) -> dict[str, Any]:
-    """Each layer on top of the one before, `key.sub=value` overrides on top of all, interpolations resolved.
+    """Each layer (from `read_mapping`) on top of the one before, `key.sub=value` overrides on top of all,
+    interpolations resolved.
 
     Raises:
-        InputError: they do not go together, or an interpolation has nothing to stand for.
+        InputError: they do not go together, an interpolation has nothing to stand for, or an override has a resolver.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
+    for item in overrides:
+        try:
+            alone = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
+        except YAMLError:
+            raise InputError(f"override '{item}': the value is not valid YAML") from None
+        except OmegaConfBaseException as error:
+            raise InputError(f"override '{item}': {str(error).splitlines()[0]}") from None
+        _check_texts(alone, f"override '{item}'")
     try:
         config = OmegaConf.merge(*(OmegaConf.create(layer) for layer in layers), OmegaConf.from_dotlist([*overrides]))
         data = OmegaConf.to_container(config, resolve=True)
@@ -90,3 +106,50 @@ def merged(path: str | Path, layers: Sequence[dict[str, Any]], overrides: Sequen
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     assert isinstance(data, dict)
     return {str(key): value for key, value in data.items()}
+
+
+def _check_texts(data: Any, where: str) -> None:
+    """Refuse resolvers before anything is merged, since merging may already call them; and NUL characters, which no
+    path and no name can have."""
+    for key, text in _texts(data):
+        if "\0" in text:
+            raise InputError(f"{where}: {key}: has a NUL character")
+        if "${" in text and (name := _resolver(text)) is not None:
+            raise InputError(
+                f"{where}: {key}: resolvers (here '{name}') are off; write the value itself, or interpolate "
+                "another key as ${section.key}"
+            )
+
+
+def _texts(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, value) of every text in nested lists and mappings; keys of mappings count as texts, too."""
+    if isinstance(data, str):
+        yield key, data
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            inner = f"{key}.{name}" if key else str(name)
+            if isinstance(name, str):
+                yield inner, name
+            yield from _texts(value, inner)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _texts(value, f"{key}[{index}]")
+
+
+def _resolver(text: str) -> str | None:
+    """The first resolver that a value would call. None: it calls none, or is no interpolation that can be parsed
+    (OmegaConf says so when it merges)."""
+    from omegaconf.errors import GrammarParseError
+    from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
+    from omegaconf.grammar_parser import parse
+
+    try:
+        nodes: list[Any] = [parse(text)]
+    except GrammarParseError:
+        return None
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, OmegaConfGrammarParser.InterpolationResolverContext):
+            return str(node.resolverName().getText())
+        nodes += list(node.getChildren())[::-1] if hasattr(node, "getChildren") else []
+    return None

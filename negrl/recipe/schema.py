@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from negrl.engines.section import EngineSection, SampleSection
 from negrl.labeling.section import LabelSection
@@ -17,6 +17,8 @@ from negrl.problems import ProblemsSection
 from negrl.problems.imported import TracesSection
 from negrl.verify.extract import text_before
 from negrl.verify.section import VerifySection
+
+_LONGEST_NAME = 128
 
 
 class EvaluateSection(Section):
@@ -38,6 +40,7 @@ class ReportSection(Section):
 
 class Recipe(Section):
     name: str
+    """The folder under runs/, so one plain folder name."""
     plugins: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
     """Python modules with labelers, methods, problem sources, engines or splitters of your own: looked for in the
     working directory and beside the recipe, too. They run as code."""
@@ -63,6 +66,20 @@ class Recipe(Section):
     evaluate: EvaluateSection | None = Field(default_factory=EvaluateSection)
     """null: no evaluation."""
     report: ReportSection = Field(default_factory=ReportSection)
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, name: str) -> str:
+        """`name` is joined to runs/, so it must not lead out of it."""
+        if not name.strip() or name.strip() in (".", ".."):
+            raise ValueError(f"{name!r} can't be a folder's name")
+        if any(c in "/\\" or not c.isprintable() for c in name):
+            raise ValueError(
+                f"{name!r} must have no / or \\ and no control characters; set output_dir for another folder"
+            )
+        if len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(f"{name[:40]!r}... is too long: {_LONGEST_NAME} bytes at most")
+        return name
 
     @model_validator(mode="before")
     @classmethod

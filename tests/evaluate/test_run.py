@@ -120,7 +120,9 @@ def test_another_extractor_judges_again_but_draws_nothing(
 
     monkeypatch.setattr(run, "open_engine", lambda *_: pytest.fail("the engine was opened"))
     again = SETTINGS.model_copy(update={"extract": "last_number"})
-    evaluate(str(tiny_model), pick("gsm8k"), again, shared_data, tmp_path)
+    with pytest.raises(InputError, match="holds results of gsm8k with other settings or data"):
+        evaluate(str(tiny_model), pick("gsm8k"), again, shared_data, tmp_path)
+    evaluate(str(tiny_model), pick("gsm8k"), again, shared_data, tmp_path, force=True)
     entry = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["gsm8k"]
     assert entry["settings"]["extract"] == "last_number"
     assert len(list(tmp_path.glob("samples/gsm8k-judged-*"))) == 2
@@ -138,6 +140,29 @@ def test_other_benchmarks_stay_and_another_model_is_refused(
     (other / "generation_config.json").write_text('{"eos_token_id": 5}')
     with pytest.raises(InputError, match="holds results of another model"):
         evaluate(str(other), pick("aime24"), SETTINGS, shared_data, tmp_path / "out")
+    before = (tmp_path / "out/results.json").read_bytes()
+    for changed in ({"seed": 1}, {"n": 3}, {"limit": 3}, {"temperature": 0.7}, {"extract": "boxed"}):
+        with pytest.raises(InputError, match="holds results of aime24 with other settings or data"):
+            evaluate(
+                str(tiny_model), pick("aime24"), SETTINGS.model_copy(update=changed), shared_data, tmp_path / "out"
+            )
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    faster = SETTINGS.model_copy(update={"workers": 2, "shard_size": 2})
+    evaluate(str(tiny_model), pick("aime24"), faster, shared_data, tmp_path / "out")  # its own: goes on
+    evaluate(str(other), pick("aime24"), SETTINGS, shared_data, tmp_path / "out", force=True)
+    assert list(json.loads((tmp_path / "out/results.json").read_text())["benchmarks"]) == ["aime24"]
+    assert not (tmp_path / "out/aime25.problems.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "folder"), [("org/name", "name"), ("/", "model"), ("a/../b", "b"), ("x/.", "x"), ("m/", "m")]
+)
+def test_the_default_folder_is_inside_runs(model: str, folder: str) -> None:
+    import negrl.evaluate.run as run
+
+    assert run._folder_name(model) == folder
+    for odd in ("..", "../..", "."):
+        assert run._folder_name(odd) not in ("", ".", "..")
 
 
 def test_mistakes_are_one_line(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:

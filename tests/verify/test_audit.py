@@ -34,7 +34,7 @@ def verified(path: Path, counts: dict[tuple[str, str], int]) -> Path:
             rows.append(
                 {
                     "gold": f"We add.\n#### {n}", "text": text, "verdict": verdict, "verdict_reason": reason,
-                    "answer": str(found), "method": "hash",
+                    "verdict_answer": str(found), "verdict_method": "hash",
                 }
             )  # fmt: skip
     if path.suffix == ".parquet":
@@ -106,7 +106,7 @@ def test_a_raw_file_is_judged_first(tmp_path: Path) -> None:
 def test_a_check_that_hangs_settles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows = [("\\boxed{9^{9^{9^{9^{9}}}}}", "$10^{10^{10^{10}}}$"), ("\\boxed{5}", "5"), ("\\boxed{6}", "6")]
-    columns = {"verdict": "incorrect", "verdict_reason": None, "answer": None, "method": None}
+    columns = {"verdict": "incorrect", "verdict_reason": None, "verdict_answer": None, "verdict_method": None}
     path.write_text("".join(json.dumps({"gold": g, "text": t} | columns) + "\n" for t, g in rows))
     report = audit(path, KEYS, VerifySection(timeout=2.0))
     assert [o.value for _, o in report.checked] == ["unsettled", "right", "right"]
@@ -118,7 +118,7 @@ def test_hostile_text_does_not_reach_the_terminal(tmp_path: Path) -> None:
     path, text = tmp_path / "in.jsonl", ""
     for verdict, found in (("incorrect", "5"), ("correct", "6")):
         row = {"gold": f"{evil}5", "text": f"{evil}{found}", "verdict": verdict, "verdict_reason": None}
-        text += json.dumps(row | {"answer": evil, "method": evil}) + "\n"
+        text += json.dumps(row | {"verdict_answer": evil, "verdict_method": evil}) + "\n"
     path.write_text(text)
     report = audit(path, KEYS, SECTION)
     lines = list(report_lines(report))
@@ -138,7 +138,6 @@ def test_mistakes(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert "did you mean 'gold'" in message(path, Keys("glod", "text"))
-    assert "was written by an earlier negrl verify" in message(path, Keys("answer", "text"))
     assert "is the input file" in message(path, out=path)
     assert "ends in .jsonl" in message(path, out=tmp_path / "d.parquet")
     assert "--gold and --response" in message(path, None)

@@ -1,5 +1,6 @@
 """`negrl verify` on files: columns kept, order kept, bad rows reported, nothing half-written."""
 
+import csv
 import gzip
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ import pytest
 from negrl import files
 from negrl.errors import InputError
 from negrl.recipe import VerifySection
-from negrl.verify.files import Keys, kept_names, verify_file
+from negrl.verify.files import Keys, verify_file
 
 SECTION = VerifySection()
 KEYS = Keys("gold", "out.text")
@@ -42,8 +44,8 @@ TABLE = pa.table(
 VERDICTS = {
     "verdict": ["correct", "incorrect", "undecided"],
     "verdict_reason": [None, None, "no_answer"],
-    "answer": ["5", "7", None],
-    "method": ["boxed", "answer_is", None],
+    "verdict_answer": ["5", "7", None],
+    "verdict_method": ["boxed", "answer_is", None],
 }
 
 
@@ -65,6 +67,28 @@ def read_table(path: Path) -> pa.Table:
     return pq.read_table(io.BytesIO(gzip.decompress(raw) if path.suffix == ".gz" else raw))
 
 
+def write_any(path: Path, rows: list[dict]) -> Path:
+    """Rows as the name says. CSV and Parquet have all columns in every row."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if path.suffix == ".jsonl":
+        return write(path, list(rows))
+    if path.suffix == ".parquet":
+        return write_table(path, pa.table({name: [row.get(name) for row in rows] for name in names}))
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def read_any(path: Path) -> list[dict]:
+    """In CSV, nothing is None."""
+    if path.suffix == ".csv":
+        with path.open(newline="") as handle:
+            return [{k: v or None for k, v in row.items()} for row in csv.DictReader(handle)]
+    return read_table(path).to_pylist() if path.suffix == ".parquet" else read(path)
+
+
 def read(path: Path) -> list[dict]:
     raw = path.read_bytes()
     return [json.loads(x) for x in (gzip.decompress(raw) if path.suffix == ".gz" else raw).splitlines()]
@@ -77,7 +101,7 @@ def test_rows_keep_their_columns_and_order(tmp_path: Path, name_in: str, name_ou
     summary = verify_file(source, KEYS, out, SECTION, on_row=lambda: ticks.append(1))
     rows = read(out)
     assert [{k: r[k] for k in ("id", "gold", "out")} for r in rows] == ROWS
-    assert [(r["verdict"], r["verdict_reason"], r["answer"], r["method"]) for r in rows] == [
+    assert [(r["verdict"], r["verdict_reason"], r["verdict_answer"], r["verdict_method"]) for r in rows] == [
         ("correct", None, "5", "boxed"),
         ("incorrect", None, "7", "answer_is"),
         ("undecided", "no_answer", None, None),
@@ -85,7 +109,9 @@ def test_rows_keep_their_columns_and_order(tmp_path: Path, name_in: str, name_ou
     assert summary.verdicts == {"correct": 1, "incorrect": 1, "undecided": 1}
     assert (summary.rows, summary.reasons, summary.problems, len(ticks)) == (3, {"no_answer": 1}, [], 3)
     first = out.read_bytes()
-    verify_file(source, KEYS, out, SECTION)
+    with pytest.raises(InputError, match="is there already; --force replaces it"):
+        verify_file(source, KEYS, out, SECTION)
+    verify_file(source, KEYS, out, SECTION, force=True)
     assert out.read_bytes() == first
 
 
@@ -118,15 +144,34 @@ def test_bad_rows_are_reported_and_carried_through(tmp_path: Path) -> None:
     ]
 
 
-def test_own_columns_of_the_same_name_are_kept(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.jsonl", [{"answer": "5", "text": "#### 5"}])
-    verify_file(source, Keys("answer", "text"), tmp_path / "a.jsonl", SECTION)
-    [row] = read(tmp_path / "a.jsonl")
-    assert (row["input_answer"], row["answer"], row["verdict"]) == ("5", "5", "correct")
-    with pytest.raises(InputError, match=r"written by an earlier negrl verify \(the file's own is 'input_answer'\)"):
-        verify_file(tmp_path / "a.jsonl", Keys("answer", "text"), tmp_path / "b.jsonl", SECTION)
-    verify_file(tmp_path / "a.jsonl", Keys("input_answer", "text"), tmp_path / "b.jsonl", SECTION)
-    assert read(tmp_path / "b.jsonl") == [row]
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+def test_input_columns_keep_their_names(tmp_path: Path, kind: str) -> None:
+    """Whatever they are called; one of ours is asked about."""
+    row = {"answer": "5", "method": "m", "input_answer": "x", "text": "#### 5"}
+    source, first, second = tmp_path / f"in.{kind}", tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"
+    write_any(source, [row])
+    verify_file(source, Keys("answer", "text"), first, SECTION)
+    own = {"verdict": "correct", "verdict_reason": None, "verdict_answer": "5", "verdict_method": "hash"}
+    assert list(read_any(first)[0].items()) == list((row | own).items())
+    with pytest.raises(InputError, match="has a column 'verdict' already; --prefix NAME gives"):
+        verify_file(first, Keys("answer", "text"), second, SECTION)
+    assert not second.exists()
+    verify_file(first, Keys("answer", "text"), second, SECTION, prefix="again")
+    other = {name.replace("verdict", "again"): value for name, value in own.items()}
+    assert list(read_any(second)[0].items()) == list((row | own | other).items())
+
+
+@pytest.mark.parametrize("name", ["verdict", "verdict_reason", "verdict_answer", "verdict_method"])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+def test_no_column_is_overwritten(tmp_path: Path, kind: str, name: str) -> None:
+    """Not in a late row either."""
+    rows = [{"gold": "5", "text": "#### 5"}, {"gold": "5", "text": "#### 5", name: "mine"}]
+    source, out = write_any(tmp_path / f"in.{kind}", rows), tmp_path / "out.jsonl"
+    with pytest.raises(InputError, match=f"has a column '{name}' already"):
+        verify_file(source, Keys("gold", "text"), out, SECTION)
+    assert [p.name for p in tmp_path.iterdir()] == [source.name]
+    verify_file(source, Keys("gold", "text"), out, SECTION, prefix="p")
+    assert [row.get(name) or None for row in read(out)] == [None, "mine"]
 
 
 def test_user_mistakes_are_one_clear_line(tmp_path: Path) -> None:
@@ -155,18 +200,24 @@ def test_user_mistakes_are_one_clear_line(tmp_path: Path) -> None:
     assert read(source) == ROWS
 
 
+def stop_after(rows: int) -> Callable[[], None]:
+    left = iter([None] * rows)
+
+    def stop() -> None:
+        if next(left, "end") == "end":
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def test_an_interrupted_run_leaves_the_old_output(tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
     out.write_text("old")
-    rows = iter([None, None])
-
-    def stop() -> None:
-        if next(rows, "end") == "end":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        verify_file(source, KEYS, out, SECTION, on_row=stop)
+        verify_file(source, KEYS, out, SECTION, on_row=stop_after(2), force=True)
     assert out.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.partial"]
+    verify_file(source, KEYS, out, SECTION, force=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
@@ -192,7 +243,7 @@ def test_a_link_stays_a_link(tmp_path: Path, exists: bool) -> None:
     if exists:
         real.write_text("old")
     link.symlink_to(real)
-    verify_file(source, KEYS, link, SECTION)
+    verify_file(source, KEYS, link, SECTION, force=exists)
     assert link.is_symlink() and len(read(real)) == 3
     assert [p.name for p in real.parent.iterdir()] == ["real"]
 
@@ -238,8 +289,10 @@ def test_parquet_to_json_lines_and_back(tmp_path: Path) -> None:
         (None, None, None, []),
         ("", "2001-09-09T01:46:40+00:00", None, None),
     ]
-    verify_file(lines, KEYS, back, SECTION)
-    assert read_table(back).to_pylist() == rows
+    verify_file(lines, KEYS, back, SECTION, prefix="again")
+    found = read_table(back)
+    assert found.drop_columns([f"again{n.removeprefix('verdict')}" for n in VERDICTS]).to_pylist() == rows
+    assert [found[f"again{n.removeprefix('verdict')}"].to_pylist() for n in VERDICTS] == list(VERDICTS.values())
 
 
 def test_json_lines_to_parquet_finds_one_schema_over_all_batches(
@@ -289,7 +342,7 @@ def test_rows_that_fit_in_no_column(tmp_path: Path, first: object, second: objec
     source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet"
     out.write_text("old")
     with pytest.raises(InputError) as caught:
-        verify_file(source, Keys("gold", "text"), out, SECTION)
+        verify_file(source, Keys("gold", "text"), out, SECTION, force=True)
     assert str(caught.value).startswith(f"{source}:2: ") and words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert out.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
@@ -334,30 +387,12 @@ def test_mistakes_with_parquet(tmp_path: Path) -> None:
     assert message(none, out) == f"no rows in {none}"
     nulls = write_table(tmp_path / "nulls.parquet", TABLE.set_column(1, "gold", pa.nulls(3, pa.string())))
     assert message(nulls, out).startswith(f"{nulls}: no row has 'gold' and 'out.text' to judge (row 1: problem without")
-    for name in ("in.csv", "jsonl", "in.gz"):
+    for name in ("in.tsv", "jsonl", "in.gz"):
         (tmp_path / name).write_text("{}")
-        assert "expected a name that ends in .jsonl, .json or .parquet" in message(tmp_path / name, out)
-    assert "expected a name" in message(source, tmp_path / "out.csv")
-    assert "is a folder, expected a .jsonl or .parquet file" in message(tmp_path, out)
+        assert "expected a name that ends in .jsonl, .json, .csv or .parquet" in message(tmp_path / name, out)
+    assert "expected a name" in message(source, tmp_path / "out.tsv")
+    assert "is a folder, expected a .jsonl, .csv or .parquet file" in message(tmp_path, out)
     assert not out.exists() and not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
-
-
-def test_parquet_of_an_earlier_verify_is_judged_anew(tmp_path: Path) -> None:
-    own = pa.table({"answer": ["5", "6"], "text": ["#### 5", "#### 7"]})
-    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    verify_file(write_table(tmp_path / "in.parquet", own), Keys("answer", "text"), first, SECTION)
-    assert read_table(first).column_names == ["input_answer", "text", *VERDICTS]
-    with pytest.raises(InputError, match="the file's own is 'input_answer'"):
-        verify_file(first, Keys("answer", "text"), second, SECTION)
-    verify_file(first, Keys("input_answer", "text"), second, SECTION)
-    assert read_table(second).equals(read_table(first))
-
-
-def test_no_column_is_lost_to_a_new_name() -> None:
-    assert kept_names(["answer", "input_answer", "x"]) == {
-        "answer": "input_input_answer", "input_answer": "input_answer", "x": "x",
-    }  # fmt: skip
-    assert kept_names(["x", *VERDICTS, "input_answer"]) == {"x": "x", "input_answer": "input_answer"}
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
@@ -371,7 +406,7 @@ def test_a_response_that_was_cut_off_is_truncated(tmp_path: Path, name: str) -> 
         ("correct", None), ("undecided", "truncated"), ("correct", None),
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"no column 'why.edn' \(did you mean 'why.end'"):
-        verify_file(source, Keys("gold", "text", "why.edn"), out, SECTION)
+        verify_file(source, Keys("gold", "text", "why.edn"), tmp_path / "b.jsonl", SECTION)
 
 
 @pytest.mark.parametrize("kinds", [("jsonl", "parquet"), ("parquet", "jsonl"), ("parquet", "parquet")])
@@ -399,7 +434,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         "from negrl.verify.files import Keys, verify_file\n"
         "negrl.files.sources.BYTES = 2 << 20\n"
         "for a, b in zip(sys.argv[1:], sys.argv[2:]):\n"
-        "    verify_file(a, Keys('gold', 'text'), b, VerifySection())\n"
+        "    verify_file(a, Keys('gold', 'text'), b, VerifySection(), prefix=b.split('/')[-1][0])\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
     )
     peaks = []
@@ -418,5 +453,5 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
         assert (folder / "a.jsonl").stat().st_size > rows * 20_000
-        assert read_table(folder / "c.parquet.gz")["verdict"].to_pylist() == ["correct"] * rows
+        assert read_table(folder / "c.parquet.gz")["c"].to_pylist() == ["correct"] * rows
     assert peaks[1] - peaks[0] < 25, f"{peaks} MiB"

@@ -40,7 +40,7 @@ from negrl.pipeline.finish import gather
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.preflight import Checked, preflight
 from negrl.problems import load_problems, world_of
-from negrl.progress import Reporter
+from negrl.progress import Reporter, SafeConsole
 from negrl.recipe import Recipe, TrainSection
 from negrl.records import CORRECT, Trace
 from negrl.steps.split import split_steps
@@ -80,7 +80,6 @@ def work(bench: Bench, point: Point, given: Given) -> None:
         Exception: whatever went wrong, after its traceback was added to the log.
     """
     from filelock import FileLock
-    from rich.console import Console
 
     watch = Stopwatch()
     folder = bench.folder / "points" / point.name
@@ -90,7 +89,7 @@ def work(bench: Bench, point: Point, given: Given) -> None:
         if finished(bench, point, key):
             return
         try:
-            _measure(bench, point, given, key, watch, Reporter(Console(file=log, width=160, highlight=False)))
+            _measure(bench, point, given, key, watch, Reporter(SafeConsole(file=log, width=160, highlight=False)))
         except BaseException:
             traceback.print_exc(file=log)
             raise

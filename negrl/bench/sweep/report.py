@@ -18,6 +18,7 @@ from negrl.bench.sweep.curve import KINDS, Reading
 from negrl.bench.sweep.results import BASE, SFT, START, Found, read
 from negrl.errors import InputError
 from negrl.store import write_atomic
+from negrl.terminal import safe_lines
 
 SHARP = 0.5
 """SFT lacks mostly sharpness when its greedy error is below this share of its error at T=1."""
@@ -53,7 +54,7 @@ def write_efficiency(run_folder: Path, out: Path, command: str) -> None:
     if costs is not None:
         files["-costs.png"] = costs
     write_files(out, files)
-    print(render("finding.md", **_finding(c)))
+    print(safe_lines(render("finding.md", **_finding(c))))
 
 
 def write_methods(run_folder: Path, out: Path, command: str) -> None:
@@ -82,7 +83,7 @@ def write_methods(run_folder: Path, out: Path, command: str) -> None:
     page = render("methods.md", **_common(found, out.name, command), parts=parts)
     write_files(out, {".csv": found.table, ".md": page.encode()})
     for part in parts:
-        print(render("best.md", part=part))
+        print(safe_lines(render("best.md", part=part)))
 
 
 def _common(found: Found, stem: str, command: str) -> dict[str, Any]:

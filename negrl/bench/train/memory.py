@@ -23,6 +23,7 @@ from negrl.bench.page import Column, a_flag, a_number, render, to_csv, write_fil
 from negrl.bench.train.parts import apart, memory_is_told, peak, qwen, setting
 from negrl.errors import InputError
 from negrl.quiet import quiet
+from negrl.terminal import safe, safe_lines
 
 ROWS, LENGTH = 2, 384
 MODEL = {
@@ -69,9 +70,9 @@ def main(out: Path) -> list[Measure]:
     ):
         preload = (__name__, "negrl.trainers.compat", "negrl.trainers.lora", "peft")
         found.append(apart(preload, measure, head, checkpointing, lora, dtype, MODEL))
-        print(" ".join(f"{k}={v}" for k, v in asdict(found[-1]).items()), file=sys.stderr, flush=True)
+        print(safe(" ".join(f"{k}={v}" for k, v in asdict(found[-1]).items())), file=sys.stderr, flush=True)
     text = page(found, MODEL)
-    print(text, end="")
+    print(safe_lines(text), end="")
     write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, map(asdict, found))})
     return found
 

@@ -27,6 +27,7 @@ from negrl.bench.page import Column, a_number, a_whole, render, to_csv, write_fi
 from negrl.bench.train.parts import apart, memory_is_told, peak, setting
 from negrl.bench.train.sides import LENGTH, ROWS, SIDES, Runner, make_rows
 from negrl.quiet import quiet
+from negrl.terminal import safe_lines
 
 BRANCHES, SHARES = (2, 4, 8, 16), (0.0, 0.5, 0.8, 0.95)
 TURNS = 3
@@ -163,7 +164,7 @@ def main(out: Path, quick: bool = False) -> list[Measure]:
             del runners
             gc.collect()
     text = page(found, shape, quick, notes)
-    print(text, end="")
+    print(safe_lines(text), end="")
     write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, rows(found))})
     return found
 
