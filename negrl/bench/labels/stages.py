@@ -267,11 +267,12 @@ def _code(part: str) -> str:
 @functools.cache
 def _labeler_code(labeler: str) -> str:
     """A fingerprint of the source that a labeler's labels come from: another labeler's is no part of it."""
-    shared = {"base", "search", labeler}
+    shared = {"__init__", "base", "search", labeler}
     files = []
     house = Path(__file__).parents[2]
     for file in sorted(file for room in ("steps", "labelers", "labeling") for file in (house / room).rglob("*.py")):
-        others = file.parent.name == "labelers" and file.stem not in {*shared, "posterior"}
-        if not (others or file.stem.startswith("equation") or (file.stem == "posterior" and labeler != "adaptive")):
+        within = file.relative_to(house)  # labelers/fixed.py or labelers/adaptive/posterior.py
+        others = within.parts[0] == "labelers" and within.with_suffix("").parts[1] not in shared
+        if not (others or file.stem.startswith("equation")):
             files.append(file.read_text())
     return fingerprint(files)
