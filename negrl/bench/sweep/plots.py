@@ -244,7 +244,9 @@ def _line(found: Found, arm: str, x: str, y: str) -> np.ndarray:
 
 def draw_methods(found: Found, table: list[Standing], groups: list[Block], title: str) -> bytes:
     """PNG: one line per arm, the best on top, in blocks by the number of rounds."""
-    order = [row for group in groups for row in (group, *group.arms)]  # from the top down; a block's name heads it
+    order: list[Standing | Block] = []  # from the top down; a block's name heads it
+    for group in groups:
+        order += [group, *group.arms]
     arms = [(y, row) for y, row in enumerate(order) if isinstance(row, Standing)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.5 + 0.3 * len(order)), layout="constrained")
