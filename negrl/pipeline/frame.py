@@ -86,6 +86,7 @@ class Frame:
     done: list[Done] = field(default_factory=list)
     _engine: tuple[str, Engine] | None = None
     _tokenizers: dict[str, PreTrainedTokenizerBase] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.store = Store(self.recipe.store)
@@ -106,6 +107,7 @@ class Frame:
         stage = self.store.stage(kind, fingerprint(kind, inputs))
         if stage.done:
             info, reused = stage.info(), True
+            self._look(title, stage, work)
             if not any(d.key == stage.folder for d in self.done):  # shared by several arms: say it once
                 self.reporter.reused(title, info["notes"])
         elif kind in self.require_done:
@@ -118,6 +120,7 @@ class Frame:
                 info, reused = (
                     (stage.info(), True) if stage.done else (self._do(kind, title, stage, inputs, work), False)
                 )
+            self._look(title, stage, work)
         done = Done(kind, title, stage, info, reused)
         self.done.append(done)
         return done
@@ -143,6 +146,35 @@ class Frame:
             if is_main():
                 stage.finish(info)
         return info
+
+    def _look(self, title: str, stage: Stage, work: Callable[[Stage, StageBar], Any]) -> None:
+        """Is all there that the finished stage recorded? Shards are made again, now where they are missing or too
+        short, or when a read finds other bytes than were written.
+
+        Raises:
+            InputError: the stage's model is not what was recorded, or a shard came out other than it was.
+        """
+        stage.check_files(whole=False)
+        if not self.require_done:
+            stage.mend = lambda found: self._mend(title, stage, work, found)
+        if lost := stage.lost():
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            found = f"{stage.url}/{lost[0]}{more}: missing or not whole"
+            if self.require_done:
+                raise InputError(f"{found}; make it again in one process: negrl run RECIPE --until view")
+            self._mend(title, stage, work, found)
+
+    def _mend(self, title: str, stage: Stage, work: Callable[[Stage, StageBar], Any], found: str) -> None:
+        """Run a finished stage's work again: it skips what is whole. What it said when it finished stays."""
+        self.reporter.say(f"{found.partition('; ')[0]}; '{title}' makes it again")
+        mend, stage.mend = stage.mend, None
+        try:
+            with self._alone(stage, title):
+                work(stage, self.reporter.silent())
+            if lost := stage.lost():
+                raise InputError(f"{stage.url}/{lost[0]}: can't be made again; remove the folder {stage.url}")
+        finally:
+            stage.mend = mend
 
     @contextmanager
     def _alone(self, stage: Stage, title: str) -> Iterator[None]:
@@ -175,8 +207,20 @@ class Frame:
 
         if self._engine is None or self._engine[0] != policy.key:
             self.close_engine()
+            self.check(policy)
             self._engine = (policy.key, open_engine(self.recipe.engine, policy.model, self.recipe.policy))
         return self._engine[1]
+
+    def check(self, policy: Policy) -> None:
+        """Are the weights those that were trained? Reads all of them, once.
+
+        Raises:
+            InputError: names the file that is damaged.
+        """
+        made = next((done for done in self.done if done.key == policy.key), None)
+        if made is not None and policy.key not in self._checked:
+            made.stage.check_files(whole=True)
+            self._checked.add(policy.key)
 
     def close_engine(self) -> None:
         """Before training: stages never share a device."""
@@ -186,6 +230,7 @@ class Frame:
 
     def tokenizer(self, policy: Policy) -> PreTrainedTokenizerBase:
         if policy.model not in self._tokenizers:
+            self.check(policy)
             self._tokenizers[policy.model] = load_tokenizer(policy.model, self.recipe.policy)
         return self._tokenizers[policy.model]
 
