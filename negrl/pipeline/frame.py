@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from negrl.engines import open_engine
 from negrl.errors import InputError
-from negrl.files import write_atomic
+from negrl.files import clear_stale, write_atomic
 from negrl.policy import context_length, load_tokenizer
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
@@ -92,6 +93,10 @@ class Frame:
         self.store = Store(self.recipe.store)
         if not self.store.local:
             raise InputError(f"store: '{self.recipe.store}' is not a local folder; a run's models need one")
+        if Path(self.recipe.store).exists() and not Path(self.recipe.store).is_dir():
+            raise InputError(
+                f"store: '{self.recipe.store}' is a file, expected a folder; move it or name another store"
+            )
 
     def run(
         self, kind: str, title: str, inputs: dict[str, Any], work: Callable[[Stage, StageBar], dict[str, Any]]
@@ -131,6 +136,7 @@ class Frame:
         if self.before_work is not None:
             check, self.before_work = self.before_work, None
             check()
+        clear_stale(stage.path)
         clock = _Clock(stage.path / "seconds.json")
         with self.reporter.stage(title) as bar:
             bar.on_move = clock.save
@@ -185,11 +191,14 @@ class Frame:
             yield
             return
         locks = Path(self.recipe.store) / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{stage.folder}.lock")
         try:
+            locks.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-        except Timeout:
+        except OSError as error:
+            if not isinstance(error, Timeout):
+                reason = error.strerror or error
+                raise InputError(f"store: '{self.recipe.store}' cannot be written: {reason}") from None
             self.reporter.say(f"waiting for another run that does '{title}'")
             lock.acquire()
         try:
@@ -257,7 +266,16 @@ class _Clock:
 
     def __init__(self, path: Path):
         self._path, self._start, self._saved = path, time.perf_counter(), 0.0
-        self._before = json.loads(path.read_text()) if path.exists() else 0.0
+        self._before = self._read() if path.exists() else 0.0
+
+    def _read(self) -> float:
+        try:
+            found = json.loads(self._path.read_text())
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+            raise InputError(f"{self._path}: damaged, expected a number of seconds; remove it and run again")
+        return float(found)
 
     def read(self) -> float:
         return round(self._before + time.perf_counter() - self._start, 3)

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(model: str, policy: PolicySection) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        InputError: it can't be loaded.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        model,
-        revision=policy.revision if not Path(model).is_dir() else None,
-        trust_remote_code=policy.trust_remote_code,
-    )
+    revision = policy.revision if not Path(model).is_dir() else None
+    try:
+        return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=policy.trust_remote_code)
+    except Exception as error:  # tokenizers raises plain Exception on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"policy.model: the tokenizer of '{model}' can't be loaded: {reason}") from None
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: PolicySection) -> list[int]:
@@ -34,7 +40,15 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem, policy: 
         messages = [{"role": "system", "content": policy.system_prompt}, *messages]
     if tokenizer.chat_template is None:
         raise InputError("policy.chat_template: the model's tokenizer has no chat template; set it to false")
-    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    from jinja2 import TemplateError  # what renders the template
+
+    try:
+        encoded: Any = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+    except (TemplateError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"policy.model: the tokenizer's chat template fails: {reason}") from None
     return list(encoded["input_ids"])
 
 

@@ -69,6 +69,8 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
         raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep; a {what} has a few levels") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of sections at the top level")
     return {str(key): value for key, value in data.items()}
@@ -82,11 +84,30 @@ def merged(path: str | Path, layers: Sequence[dict[str, Any]], overrides: Sequen
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         config = OmegaConf.merge(*(OmegaConf.create(layer) for layer in layers), OmegaConf.from_dotlist([*overrides]))
         data = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    except YAMLError as error:
+        raise InputError(f"override: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep") from None
     assert isinstance(data, dict)
+    if (key := _key_with_nul(data)) is not None:
+        raise InputError(f"{path}: {key}: holds a NUL character, which no name or text may")
     return {str(key): value for key, value in data.items()}
+
+
+def _key_with_nul(value: Any, key: str = "") -> str | None:
+    """The dotted key of the first string that holds a NUL character, None if there is none."""
+    if isinstance(value, str):
+        return key if "\0" in value else None
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        inner = f"{key}.{name}" if key else str(name)
+        if "\0" in str(name) or (found := _key_with_nul(part, inner)) is not None:
+            return repr(inner) if "\0" in str(name) else found
+    return None

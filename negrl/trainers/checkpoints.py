@@ -16,6 +16,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from negrl.policy.folder import safetensors_problem
+
 SECONDS_BETWEEN = 60.0
 """A killed run loses at most about this many seconds of training (when the recipe sets no save_steps)."""
 STEPS_BETWEEN_VOTES = 20
@@ -109,7 +111,7 @@ def is_whole(checkpoint: Path) -> bool:
         state = json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return False
-    if state.get("global_step") != _step(checkpoint):
+    if not isinstance(state, dict) or state.get("global_step") != _step(checkpoint):
         return False
     if zero := list(checkpoint.glob("global_step*/*.pt")):  # DeepSpeed
         return (checkpoint / "latest").is_file() and all(map(zipfile.is_zipfile, zero))
@@ -119,21 +121,7 @@ def is_whole(checkpoint: Path) -> bool:
         return all(zipfile.is_zipfile(checkpoint / name) for name in ("pytorch_model_fsdp.bin", "optimizer.bin"))
     weights = list(checkpoint.glob("*.safetensors"))
     optimizer = checkpoint / "optimizer.pt"
-    return bool(weights) and all(map(_safetensors_is_whole, weights)) and zipfile.is_zipfile(optimizer)
-
-
-def _safetensors_is_whole(path: Path) -> bool:
-    """8 bytes header size, JSON header with the tensors' offsets, data: the size must be what they add up to."""
-    with path.open("rb") as handle:
-        try:
-            size = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(size)) if size < path.stat().st_size else {}
-        except ValueError:
-            return False
-    header.pop("__metadata__", None)
-    if not header:
-        return False
-    return path.stat().st_size == 8 + size + max(tensor["data_offsets"][1] for tensor in header.values())
+    return bool(weights) and not any(map(safetensors_problem, weights)) and zipfile.is_zipfile(optimizer)
 
 
 def _shards_are_whole(folder: Path) -> bool:
