@@ -185,7 +185,7 @@ def damage(root: Path, draw: random.Random, how: str, want: dict[str, object], c
 def small_disk(root: Path, draw: random.Random, want: dict[str, object], counts: Counts) -> None:
     folder = root / "small"
     folder.mkdir()
-    size = draw.randrange(200, 5000)
+    size = draw.randrange(200, 3000)
     mounted = not subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", folder], capture_output=True
     ).returncode
