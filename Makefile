@@ -1,10 +1,15 @@
-# Two commands: `make quickstart` and `make test`. Each makes .venv with pinned packages first.
+# `make quickstart`, `make check` (the fast part of the tests: under two minutes) and `make test` (all of them).
+# Each makes .venv with pinned packages first.
 # On Linux without a GPU, point pip at PyTorch's CPU wheels first (see README), or the CUDA build comes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test results format clean
+# Files of tests go to WORKERS processes as they stand: each makes its fixtures for itself.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+
+.PHONY: quickstart check test results format clean
 
 $(VENV)/.made-cpu: requirements/cpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,11 +33,17 @@ results: quickstart
 	cd runs/quickstart/report && cp results.json table.md results.png advantages.png ../../../docs/results/quickstart/
 	$(BIN)/python scripts/readme_tables.py
 
-test: $(VENV)/.made-test
+check: $(VENV)/.made-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# mypy takes minutes when .mypy_cache is empty, as in CI, so the tests do not wait for it.
+test: $(VENV)/.made-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy & types=$$!; $(PYTEST); tests=$$?; wait $$types && exit $$tests
 
 format: $(VENV)/.made-test
 	$(BIN)/ruff check --fix .

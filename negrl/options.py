@@ -160,11 +160,15 @@ def _combined(section: type[Any], options: tuple[type[Options], ...]) -> type[An
     return made
 
 
-def first_error(error: pydantic.ValidationError) -> str:
-    """The first of the errors as one line. Unknown keys come first: they often cause the others."""
+def first_error(error: pydantic.ValidationError, *above: str) -> str:
+    """The first of the errors as one line. Unknown keys come first: they often cause the others.
+
+    Args:
+        above: the keys that the validated section is under.
+    """
     details = sorted(error.errors(), key=lambda d: d["type"] != "unknown_key")
     first = details[0]
-    path = [str(part) for part in first["loc"]]
+    path = [*above, *map(str, first["loc"])]
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if first["type"] == "unknown_key":
         key, near = ".".join([*path, first["ctx"]["key"]]), first["ctx"]["near"]

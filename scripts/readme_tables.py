@@ -1,10 +1,10 @@
 """Copy the committed figures into README.md, each table between its two markers. `make results` calls this script."""
 
-import csv
 import re
 from pathlib import Path
 
-from negrl.bench.efficiency_stats import Reading
+from negrl.bench.page import read_csv
+from negrl.bench.sweep.report import MULTIPLIERS, reading_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -31,21 +31,12 @@ def multipliers() -> str:
     heads = [f"`{arm}`, {at}" for at in ("T=1", "T=0") for arm in ARMS]
     lines = ["| " + " | ".join(["multiplier over SFT [95%]", "seeds", *heads]) + " |", "|---" + "|---:" * 5 + "|"]
     for stem, world in BENCHES.items():
-        with (RESULTS / f"{stem}-multipliers.csv").open() as file:
-            rows = {(r["measure"], r["arm"]): r for r in csv.DictReader(file) if _wanted(r)}
-        cells = [str(_reading(rows[measure, arm])) for measure in ("pass_at_1", "greedy") for arm in ARMS]
-        seeds = rows["pass_at_1", ARMS[0]]["seeds"]
+        table = read_csv(RESULTS / f"{stem}-multipliers.csv", MULTIPLIERS)
+        rows = {(r["measure"], r["arm"]): r for r in table if (r["curve"], r["size"]) == ("power", SIZE)}
+        cells = [str(reading_of(rows[measure, arm])) for measure in ("pass_at_1", "greedy") for arm in ARMS]
+        seeds = str(rows["pass_at_1", ARMS[0]]["seeds"])
         lines.append("| " + " | ".join([f"[{world}](docs/results/{stem}.md)", seeds, *cells]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _wanted(row: dict[str, str]) -> bool:
-    return row["curve"] == "power" and int(row["size"]) == SIZE
-
-
-def _reading(row: dict[str, str]) -> Reading:
-    value, low, high, least, most = (float(row[name]) for name in ("multiplier", "low", "high", "least", "most"))
-    return Reading(value, low, high, least, most, float(row["share_above"]), 0.0)
 
 
 if __name__ == "__main__":

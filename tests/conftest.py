@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Generator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from negrl.verify.pool import Pool
 from tests.data import DATA, read_rows
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +30,16 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_watch)
+_submit = Pool._submit
+
+
+def _watched_submit(pool: Pool, jobs: list[bytes]) -> list[Future[Any]]:
+    """Whose processes another test may have started: the pool of the verifiers is one for all."""
+    started.append("the processes of a Pool")
+    return _submit(pool, jobs)
+
+
+Pool._submit = _watched_submit  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,7 +15,7 @@ from readme_tables import filled  # noqa: E402
 from negrl.recipe import load_recipe  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_readme_tables_are_the_committed_ones() -> None:
@@ -46,3 +46,12 @@ def test_links_and_files_exist(page: Path) -> None:
         assert (page.parent / target).exists(), target
     for target in re.findall(r"\b(?:recipes|scripts|configs)/[\w./-]+\.(?:yaml|py)\b", text):
         assert (ROOT / target).exists(), target
+
+
+def test_the_examples_of_contributing_are_those_that_run() -> None:
+    """Its code is copied from the example plugin, which tests/test_plugin.py runs."""
+    plugin = "\n".join(file.read_text() for file in (ROOT / "tests" / "plugin").rglob("*.py"))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.S)
+    assert len(blocks) >= 4
+    for part in (part for block in blocks for part in re.split(r"\n    \.\.\.\n|\n\n\n", block)):
+        assert part.strip() in plugin, part

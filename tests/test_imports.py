@@ -43,7 +43,7 @@ PROBES = {
     **{file: f"load_recipe({file!r})" for file in RECIPES},
     **{file: f"load_bench({file!r})" for file in BENCHES},
 }
-READERS = "from negrl.recipe import load_recipe; from negrl.bench.efficiency_schema import load_bench"
+READERS = "from negrl.recipe import load_recipe; from negrl.bench.sweep.load import load_bench"
 IN_FORKS = """
     import json, os, sys, traceback
     probes, files, readers, heavy = json.load(sys.stdin)

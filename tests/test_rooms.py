@@ -1,6 +1,7 @@
 """Which part of negrl may import which, and no import inside a function that saves no time."""
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -25,8 +26,7 @@ plugins
 recipe
 preflight report pipeline audit
 bench
-commands
-cli __main__
+commands cli __main__
 """
 """From the bottom. A room imports rooms of its own line and of the lines above it here, wherever the import stands:
 inside a function and under TYPE_CHECKING too. docs/architecture.md prints this list."""
@@ -88,6 +88,15 @@ def place(module: str, found: Import) -> str:
 
 def test_every_room_has_its_place() -> None:
     assert {room(module) for module in FILES} <= LAYER.keys()
+
+
+def test_the_architecture_page_has_the_same_rooms_in_the_same_order() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text().split("```")[1]
+    lines = [re.split(r" {3,}", line.strip())[0].split() for line in page.strip().splitlines()]
+    shown = [[room for room in line if room in LAYER] for line in reversed(lines)]
+    assert [sorted(line) for line in shown[1:]] == [
+        sorted(set(line.split()) - {"__main__"}) for line in LAYERS.strip().splitlines()[1:]
+    ]
 
 
 def test_rooms_import_only_what_is_below_them() -> None:

@@ -15,18 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from negrl.bench.page import render
+from negrl.bench.stats import CONFIDENCE, interval
 from negrl.errors import InputError
 from negrl.files import column, read_rows, text_value
-from negrl.labelers import LABELERS, open_labeler
+from negrl.labelers import LABELERS, Task, open_labeler
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
+from negrl.steps.credit import label_steps
+from negrl.steps.split import Span
+from negrl.steps.values import exact, wilson
 from negrl.store import write_atomic
 from negrl.terminal import safe
 
 if TYPE_CHECKING:
     from negrl.labelers import Labeler
 
-_CONFIDENCE = 0.95
 _RESAMPLES = 2000
 _FOUND = ("pit", "bad", "spurious")
 
@@ -93,10 +97,10 @@ def main(files: list[Path], labeler: str, out: Path | None) -> None:
     if len(scores) > 1:
         ids, pairs = [i for s in scores for i in s.ids], [pair for s in scores for pair in s.pairs]
         scores.append(Score("all", ids, pairs))
-    page = markdown(scores, labeler, files, out)
-    print(page, end="")
+    text = page(scores, labeler, files, out)
+    print(text, end="")
     if out is not None:
-        write_atomic(out, page.encode())
+        write_atomic(out, text.encode())
 
 
 def _open(name: str) -> tuple[LabelSection, Labeler]:
@@ -142,10 +146,6 @@ def read(file: Path) -> list[Row]:
 def predict(rows: Sequence[Row], labeler: Labeler, section: LabelSection) -> list[int]:
     """For each solution the first step that the labeler, through credit, calls pit, bad or spurious; else -1.
     The steps are the file's own, one stand-in token each."""
-    from negrl.labelers import Task
-    from negrl.steps.credit import label_steps
-    from negrl.steps.split import Span
-    from negrl.steps.values import exact
 
     labeler.start(
         [
@@ -168,56 +168,20 @@ def predict(rows: Sequence[Row], labeler: Labeler, section: LabelSection) -> lis
     return out
 
 
-# --- the page ---
-
-
-def markdown(scores: Sequence[Score], labeler: str, files: Sequence[Path], out: Path | None) -> str:
+def page(scores: Sequence[Score], labeler: str, files: Sequence[Path], out: Path | None) -> str:
     """The results as a page."""
     command = f"negrl bench processbench {shlex.join(map(str, files))} --labeler {labeler}"
     command += f" --out {shlex.quote(str(out))}" if out else ""
-    lines = [f"`{command}`", ""]
-    lines += [
-        "| file | solutions (with a wrong step) | error accuracy | correct accuracy | F1 |",
-        "|---|---|---|---|---|",
-    ]
-    for s in scores:
-        wrong, right = s.count(True), s.count(False)
-        lines.append(
-            f"| {s.name} | {len(s.pairs)} ({wrong}) | {_share(s.count(True, True), wrong)} "
-            f"| {_share(s.count(False, True), right)} | {_f1_cell(s)} |"
-        )
-    lines += [
-        "",
-        "Error accuracy: of the solutions with a wrong step, the share where the labeler names exactly the first. "
-        "Correct accuracy: of those without, the share where it names none. F1: their harmonic mean. "
-        "`all`: the rows of all files together.",
-        "",
-        "| file | steps found | the first wrong step itself | at or after it | before it | in a solution without one |",
-        "|---|---|---|---|---|---|",
-    ]
-    for s in scores:
-        lines.append(
-            f"| {s.name} | {s.found} in {len(s.pairs)} | {_share(s.exact, s.found)} "
-            f"| {_share(s.exact + s.later, s.found)} | {s.earlier} | {s.unfounded} |"
-        )
-    lines += [
-        "",
-        "Of each solution the first step found. A step after the first wrong one may be wrong in itself: the file "
-        f"labels only the first. In brackets: {_CONFIDENCE:.0%} intervals (Wilson; of F1 by bootstrap over solutions).",
-    ]
-    others = [(i, a, b) for i, (a, b) in zip(scores[-1].ids, scores[-1].pairs, strict=True) if b >= 0 and a != b]
-    if others:
-        lines += ["", "Found, but not the first wrong step (solution: first wrong step, step found; from 0): "]
-        lines[-1] += "; ".join(f"{safe(i, 60)}: {'none' if a < 0 else a}, {b}" for i, a, b in others) + "."
-    return "\n".join(lines) + "\n"
+    last = scores[-1]
+    others = [(safe(i, 60), a, b) for i, (a, b) in zip(last.ids, last.pairs, strict=True) if b >= 0 and a != b]
+    return render("processbench.md", command=command, scores=scores, share=_share, f1=_f1, others=others)
 
 
 def _share(part: int, whole: int) -> str:
-    from negrl.steps.values import wilson
 
     if not whole:
         return "–"
-    low, high = wilson(part, whole, _CONFIDENCE)
+    low, high = wilson(part, whole, CONFIDENCE)
     return f"{part / whole:.1%} ({part} of {whole}) [{100 * low:.1f}, {100 * high:.1f}]"
 
 
@@ -226,15 +190,13 @@ def f1(error: float, correct: float) -> float:
     return 2 * error * correct / (error + correct) if error + correct else 0.0
 
 
-def _f1_cell(score: Score) -> str:
+def _f1(score: Score) -> str:
+    """F1 in percent, with its interval by bootstrap over solutions with and without a wrong step."""
     groups = [[found == label for label, found in score.pairs if (label >= 0) == wrong] for wrong in (True, False)]
     if not all(groups):
         return "–"
     rng = random.Random(0)
-    drawn = sorted(
-        f1(*(sum(rng.choices(g, k=len(g))) / len(g) for g in groups)) for _ in range(_RESAMPLES)
-    )  # fmt: skip
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = drawn[int(tail * _RESAMPLES)], drawn[int((1 - tail) * _RESAMPLES) - 1]
+    drawn = [f1(*(sum(rng.choices(g, k=len(g))) / len(g) for g in groups)) for _ in range(_RESAMPLES)]
+    low, high = interval(drawn)
     value = f1(*(sum(g) / len(g) for g in groups))
     return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -21,7 +21,7 @@ def label_cost(
     out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and OUT.png.")] = Path("docs/results/label-cost"),
 ) -> None:
     """Generated tokens per trace against the error of the step labels, for every labeler."""
-    from negrl.bench.label_cost import main
+    from negrl.bench.labels.bench import main
 
     main(recipe, overrides or [], out)
 
@@ -44,7 +44,7 @@ def verify_speed(
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/verify"),
 ) -> None:
     """Verdicts per second and agreement, compared with math-verify alone."""
-    from negrl.bench.verify_speed import main
+    from negrl.bench.verify import main
 
     main(data, out)
 
@@ -55,7 +55,7 @@ def train_throughput(
     quick: Annotated[bool, typer.Option(help="Only one corner of the grid: a minute or two.")] = False,
 ) -> None:
     """Speed and memory of training on token trees, compared with TRL on the same rows."""
-    from negrl.bench.train_throughput import main
+    from negrl.bench.train.throughput import main
 
     main(out, quick)
 
@@ -70,10 +70,10 @@ def sample_efficiency(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
 ) -> None:
     """How many times as many problems SFT needs for the same error: sizes x seeds x methods."""
-    from negrl.bench.efficiency import main
-    from negrl.bench.efficiency_page import write
+    from negrl.bench.sweep.bench import main
+    from negrl.bench.sweep.report import write_efficiency
 
-    raise typer.Exit(main("sample-efficiency", file, overrides or [], out, write, plan))
+    raise typer.Exit(main("sample-efficiency", file, overrides or [], out, write_efficiency, plan))
 
 
 @bench.command()
@@ -84,10 +84,10 @@ def methods(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
 ) -> None:
     """Every method from the same start policy with equal generated tokens, and over rounds."""
-    from negrl.bench.efficiency import main
-    from negrl.bench.methods_page import write
+    from negrl.bench.sweep.bench import main
+    from negrl.bench.sweep.report import write_methods
 
-    raise typer.Exit(main("methods", file, overrides or [], out, write, plan))
+    raise typer.Exit(main("methods", file, overrides or [], out, write_methods, plan))
 
 
 @bench.command("train-memory")
@@ -95,6 +95,6 @@ def train_memory(
     out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/train-memory"),
 ) -> None:
     """Peak memory of a training step at a vocabulary of 150,000: plain logits, TRL's head and ours."""
-    from negrl.bench.train_memory import main
+    from negrl.bench.train.memory import main
 
     main(out)

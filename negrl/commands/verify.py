@@ -93,7 +93,8 @@ def _section(extract: str, timeout: float, workers: int) -> VerifySection:
     from negrl.recipe import VerifySection, first_error
 
     try:
-        return VerifySection.model_validate({"extract": extract, "timeout": timeout, "workers": workers})
+        settings = {"extract": extract, "timeout": timeout, "workers": workers, "conclusion": True}
+        return VerifySection.model_validate(settings)
     except pydantic.ValidationError as error:
         raise InputError(f"--{first_error(error)}") from None
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from negrl.intervals import percentiles
 from negrl.records import CORRECT, INCORRECT, UNDECIDED
 
 _CHUNK = 1_000_000
@@ -167,6 +168,4 @@ def _bootstrap_ratio(
         drawn = rng.integers(0, count, size=(min(rows, samples - first), count))
         below = denominator[drawn].sum(axis=1)
         ratios.append(numerator[drawn].sum(axis=1)[below > 0] / below[below > 0])
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(ratios), [tail, 100 - tail])
-    return float(low), float(high)
+    return percentiles(np.concatenate(ratios), confidence)

@@ -93,5 +93,5 @@ class EvalSettings(Section):
     def verify(self, extract: str) -> VerifySection:
         """`extract` is the benchmark's; that of the settings takes precedence."""
         return VerifySection.model_validate(
-            {"extract": self.extract or extract, "timeout": self.timeout, "workers": self.workers}
+            {"extract": self.extract or extract, "timeout": self.timeout, "workers": self.workers, "conclusion": True}
         )

@@ -36,11 +36,12 @@ def draw_all(report: RunReport) -> dict[str, bytes | None]:
     with mpl.rc_context(STYLE):
         for name, function in draw.items():
             figure = function(report)
-            images[name] = None if figure is None else _png(figure)
+            images[name] = None if figure is None else png(figure)
     return images
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
 from negrl.verify.equivalence import UNPARSABLE, Outcome, compare_math, compare_plain, formulas, settled
-from negrl.verify.extract import extract, gold_answer
+from negrl.verify.extract import NO_ANSWER, find, gold_answer
 from negrl.verify.pool import Failure, shared_pool
 
 if TYPE_CHECKING:
     from negrl.verify.section import VerifySection
 
-NO_ANSWER, TRUNCATED = "no_answer", "truncated"
+TRUNCATED = "truncated"
 _NO_ANSWER = Verdict(UNDECIDED, NO_ANSWER)
 _TRUNCATED = Verdict(UNDECIDED, TRUNCATED)
 _CACHE_ROWS, _CACHE_CHARS = 1 << 18, 1000
@@ -54,6 +54,7 @@ class Verifier:
         found = [self._find(*item) for item in items]
         known: dict[Key, Verdict] = {}
         hard: dict[Key, tuple[str, str]] = {}
+        accept = self.section.unevaluated == "accept"
         for key in found:
             if isinstance(key, Verdict) or key in known or key in hard:
                 continue
@@ -61,7 +62,7 @@ class Verifier:
                 known[key] = verdict
                 continue
             gold = gold_answer(key[0])
-            outcome = compare_plain(key[1], gold)
+            outcome = compare_plain(key[1], gold, True) if accept else compare_plain(key[1], gold)
             if outcome is None:
                 hard[key] = formulas(key[1], gold)
             else:
@@ -76,8 +77,12 @@ class Verifier:
         """What to compare, or the verdict if there is nothing to compare."""
         if finish_reason == "length":
             return _TRUNCATED
-        answer = extract(text, self.section.extract)
-        return _NO_ANSWER if answer is None else (gold, *answer)
+        found = find(text, self.section.extract, self.section.conclusion)
+        if found.answer is None or found.method is None:
+            return _NO_ANSWER
+        if found.reason is not None:
+            return Verdict(UNDECIDED, found.reason, _storable(found.answer), found.method)
+        return gold, found.answer, found.method
 
     def _keep(self, key: Key, outcome: Outcome) -> Verdict:
         """The verdict that follows from an outcome; cached."""
@@ -85,11 +90,15 @@ class Verifier:
         if method == "boxes" and same is False:
             same, reason = None, UNPARSABLE  # Which of the boxes is meant? MATH's gold answers keep only the last one.
         value = UNDECIDED if same is None else CORRECT if same else INCORRECT
-        storable = answer.encode("utf-8", "replace").decode()  # JSON can carry half a surrogate pair
-        verdict = Verdict(value, reason, storable, method)
-        # Not cached: a crash may have come from outside, and huge answers do not occur twice.
+        verdict = Verdict(value, reason, _storable(answer), method)
+        # A crash may have come from outside; huge answers do not come twice.
         if reason != Failure.CRASHED and len(answer) <= _CACHE_CHARS:
             if len(self._cache) >= _CACHE_ROWS:
                 self._cache.clear()
             self._cache[key] = verdict
         return verdict
+
+
+def _storable(answer: str) -> str:
+    """JSON can carry half a surrogate pair, UTF-8 can't."""
+    return answer.encode("utf-8", "replace").decode()

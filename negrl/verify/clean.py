@@ -11,12 +11,13 @@ import re
 _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
-        **dict.fromkeys("\u00a0\u2009\u202f\u2007\t\n\r", " "),
+        **dict.fromkeys("\u00a0\u1680\u202f\u205f\u3000\t\n\r", " "),
+        **{chr(0x2000 + n): " " for n in range(11)},
         **dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-"),
         "\u00d7": r"\times ", "\u00b7": r"\cdot ", "\u22c5": r"\cdot ", "\u00f7": "/", "\u2044": "/",
         "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u2264": r"\le ", "\u2265": r"\ge ", "\u00b0": r"^\circ ",
         "\u221a": r"\sqrt ", "\u222a": r"\cup ", "\u00b1": r"\pm ",
-        "\u2019": "'", "\u2236": ":", "\u2026": "...", "€": "$", "£": "$", "¥": "$", "₹": "$", "\u0307": "",
+        "\u2019": "'", "\u2236": ":", "\u2026": "...", "\u0307": "",
         **{chr(0xFF10 + d): str(d) for d in range(10)}, "\uff05": "%", "\uff0c": ",", "\uff0e": ".", "\uff1a": ":",
         **{char: rf"\frac{{{n}}}{{{d}}}" for char, n, d in (
             ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5),
@@ -33,7 +34,11 @@ _WRAPPERS = re.compile(
     r"|\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<k>[^{}]*)\}|\{(?P<l>[^{}]*)\}|\((?P<m>[A-Z])\)"
 )
 _SPACING = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~")  # not the space after a row's \\
-_DIGIT_SPACING = re.compile(r"(?<=\d)(?:\\,|\{,\})(?=\d{3}(?!\d))")
+_INNER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}")
+_NARROWED = re.compile(r"(?<=[0-9])\\!(?=[0-9])")
+_GROUPS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9/]|,[0-9])")
+_UNBRACED = re.compile(r"\\frac\s*(?:([0-9])|(\{[^{}]*\}))\s*(?:([0-9])(?!\s*[0-9])|(\{[^{}]*\}))")
+_ROOT = re.compile(r"\\sqrt\s*([0-9])(?!\s*[0-9])")
 _SIZES = re.compile(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _EMPTY = re.compile(r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}")
@@ -61,20 +66,33 @@ def clean(text: str) -> str:
             text = next(g for g in match.groups() if g is not None)
         if text == before:
             break
-    text = _DIGIT_SPACING.sub(",", text.replace(r"\!", ""))
-    text = text.replace(r"\$", "").replace(r"\%", "%").replace("$", "")
+    if r"box" in text:
+        text = _INNER_BOX.sub(r"\1", text)
+    text = _NARROWED.sub(" ", text).replace(r"\!", "").replace(r"\%", "%")
+    bare = text.count("$") - text.count(r"\$")
+    if bare == 1:  # not the signs around a formula
+        text = re.sub(r"(?<!\\)\$(?=\s*[+-]?[.0-9\\])", r"\\$", text)
+    text = re.sub(r"(?<!\\)\$", "", text)
     text = _SIZES.sub("", _SPACING.sub(" ", text))
     text = _EMPTY.sub(r"\\emptyset ", text)
     text = _FRACTIONS.sub(r"\\frac", text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
     text = _BARE_FUNCTION.sub(r"\\\1 ", text)
-    return re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"\s+", " ", text).strip()
+    text = _GROUPS.sub(lambda m: m[0].replace(" ", ","), text)
+    text = _ROOT.sub(r"\\sqrt{\1}", text)
+    return _UNBRACED.sub(_braced, text)
+
+
+def _braced(match: re.Match[str]) -> str:
+    over, under = match[1] or match[2].strip("{}"), match[3] or match[4].strip("{}")
+    return rf"\frac{{{over}}}{{{under}}}"
 
 
 def flat(text: str) -> str:
-    """Cleaned text without \\text{}, for comparing as text; case matters only in formulas."""
-    text = re.sub(r"\s+", " ", _TEXT.sub(r"\1", text)).strip()
-    return text.casefold() if has_prose(text) else text.replace(" ", "")
+    """Cleaned text without \\text{}, for comparing as text; case counts only in formulas."""
+    text = re.sub(r"\s+", " ", _TEXT.sub(r" \1 ", text)).strip()
+    return text.casefold() if has_prose(text) else re.sub(r"(?<![0-9.]) | (?![0-9.])", "", text)
 
 
 def has_prose(text: str) -> bool:

@@ -11,18 +11,21 @@ negative.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import re
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
-from negrl.verify import numbers
+from negrl.verify import numbers, structure, units
 from negrl.verify.clean import clean, flat, has_letters, has_prose, is_words
 from negrl.verify.pool import Failure, Pool
 
 TIMEOUT, UNPARSABLE, GOLD_UNPARSABLE = "timeout", "unparsable", "gold_unparsable"
+CONFLICT, UNEVALUATED = "conflict", "unevaluated"
 Outcome = tuple[bool | None, str | None]
 
 MAX_CHARS, MAX_DEPTH = 1000, 40
@@ -34,8 +37,16 @@ _REFUSED = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|[0-9]e[+-]?[0-9]{4}",
     re.IGNORECASE,
 )
-_CLOSE = 2e-6
-"""math-verify compares decimals rounded to six places; unequal numbers that are closer are left to it."""
+_NEAR = Fraction(1, 10**4)
+"""Numbers that are relatively nearer may be roundings of one another."""
+_APART = 2e-4
+"""Beyond that relative distance two numbers are different without a closer look."""
+_SAME = Fraction(1, 10**9)
+"""Unequal decimals that are relatively nearer may be one number in floating-point arithmetic."""
+_ENOUGH_DIGITS, _SOME_DIGITS, _FLOAT_DIGITS = 5, 4, 15
+"""Significant digits with which a rounded decimal is right, those with which it may be, and a float's."""
+_MAX_ITEMS = 8
+"""Longer unordered lists are not matched item by item in the worker."""
 _CONVERSIONS = frozenset({10, 12, 24, 52, 60, 100, 1000, 3600, 10**6, 7, 16, 365})
 """Two numbers, one with a unit, that differ by one of these factors may mean the same (50 cents, 0.5)."""
 _DOTS = re.compile(r"\.\.\.|\\[lcd]?dots(?![a-z])|\u2026")
@@ -50,6 +61,8 @@ _ONE_SIDED = re.compile(
 )
 _SUFFIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMB])")
 _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
+_STRUCK = re.compile(r"~~|\A[\s$(\\]*~\s*[-+.0-9]|\?")
+"""Struck out, "about", and a question."""
 _COLUMN = re.compile(r"\\begin\s*\{\w*(?:matrix|array)\}")
 _ANYWHERE = re.compile(r"!!|:[^:]*:|/\s*[0-9]+\s*[a-zA-Z]")
 """A double factorial is read as a factorial of a factorial, 1:2:3 as fractions, 1/2x one way or the other."""
@@ -57,19 +70,21 @@ _ANYWHERE = re.compile(r"!!|:[^:]*:|/\s*[0-9]+\s*[a-zA-Z]")
 logger = logging.getLogger(__name__)
 
 
-def equivalent(answer: str, gold: str, pool: Pool) -> Outcome:
+def equivalent(answer: str, gold: str, pool: Pool, unevaluated: bool = False) -> Outcome:
     """Whether `answer` and `gold` mean the same.
 
     Args:
         answer: as extracted from a response; may be hostile.
         gold: the reference answer.
         pool: where math-verify runs.
+        unevaluated: accept an integral, sum, limit, product or binomial where the gold answer has none.
 
     Returns:
         (True, None), (False, None), or (None, reason) with reason unparsable (the answer),
-        gold_unparsable, or a Failure: timeout, memory, crashed.
+        gold_unparsable, conflict (an equation of which a part is wrong), unevaluated, or a Failure: timeout,
+        memory, crashed.
     """
-    outcome = compare_plain(answer, gold)
+    outcome = compare_plain(answer, gold, unevaluated)
     return outcome if outcome is not None else settled(pool.run(compare_math, *formulas(answer, gold)))
 
 
@@ -83,18 +98,19 @@ def settled(result: Outcome | Failure) -> Outcome:
     return (None, str(result)) if isinstance(result, Failure) else result
 
 
-def compare_plain(answer: str, gold: str) -> Outcome | None:
+def compare_plain(answer: str, gold: str, unevaluated: bool = False) -> Outcome | None:
     """The exact, cheap comparison. None if it takes math to decide."""
     if answer == gold and answer.strip():
         return True, None
     if (a := numbers.plain(answer)) is not None and (g := numbers.plain(gold)) is not None:
         if a == g:
             return True, None
-        if abs(a - g) >= _CLOSE:
+        one, other = float(a), float(g)
+        if abs(one - other) > _APART * max(abs(one), abs(other)):
             return False, None
     if not gold.strip() or _refused(gold):
         return None, GOLD_UNPARSABLE
-    if _refused(answer):
+    if _refused(answer) or _STRUCK.search(answer):
         return None, UNPARSABLE
     vague = _DOTS.search(answer) or _DOTS.search(gold)
     answer, gold = clean(answer), clean(gold)
@@ -106,6 +122,114 @@ def compare_plain(answer: str, gold: str) -> Outcome | None:
         return (None, UNPARSABLE) if vague and answer[-1:].isdigit() else (True, None)
     if vague:
         return None, UNPARSABLE
+    if not unevaluated and structure.unevaluated(answer) and not structure.unevaluated(gold):
+        return None, UNEVALUATED
+    return _compare(answer, gold, _plain_leaf)
+
+
+Leaf = Callable[[str, str], Outcome | None]
+
+
+def _compare(answer: str, gold: str, leaf: Leaf) -> Outcome | None:
+    """Two cleaned texts, taken apart into what `leaf` compares. None as soon as it takes math to tell."""
+    if answer == gold or flat(answer) == flat(gold):
+        return True, None
+    answers, golds = structure.equation(answer), structure.equation(gold)
+    if len(answers) > 1 or len(golds) > 1:
+        return _compare_equations(answers, golds, answer, gold, leaf)
+    left, right = structure.listed(answer), structure.listed(gold)
+    if left is not None and right is not None:
+        return _compare_lists(left, right, leaf)
+    if left is not None and left.opened == r"\{" and len(left.items) == 1:
+        return _compare(left.items[0], gold, leaf)
+    return leaf(answer, gold)
+
+
+def _compare_equations(answers: list[str], golds: list[str], answer: str, gold: str, leaf: Leaf) -> Outcome | None:
+    """x = 43 means 43 where no equation is asked for. A chain counts only if all of it holds."""
+    if len(golds) > 1:
+        if len(answers) == 1:
+            return _compare(answer, golds[-1], leaf) if structure.named(golds[0]) else leaf(answer, gold)
+        if flat(answers[0]) == flat(golds[0]) and structure.named(golds[0]):
+            return _all_parts(answers[1:], golds[-1], leaf)
+        if len(answers) == len(golds) == 2 and structure.symbols(answer):
+            return leaf(answer, gold)
+        return None, UNPARSABLE
+    if not answers[0]:  # "= 43"
+        answers = answers[1:]
+    if not all(answers):
+        return None, UNPARSABLE
+    if len(answers) > 1 and structure.named(answers[0]):
+        answers = answers[1:]
+    elif len(answers) == 2 and structure.named(answers[1]):
+        answers = answers[:1]
+    elif not structure.symbols(" ".join(answers)) <= structure.symbols(gold):
+        return None, UNPARSABLE  # x + 1 = 43 says something of x
+    return _all_parts(answers, gold, leaf)
+
+
+def _all_parts(parts: list[str], gold: str, leaf: Leaf) -> Outcome | None:
+    found = [_compare(part, gold, leaf) for part in parts]
+    if None in found:
+        return None
+    said = {outcome[0] for outcome in found if outcome}
+    if said == {True, False}:
+        return None, CONFLICT
+    return next(o for o in found if o and o[0] is None) if None in said else found[0]
+
+
+def _compare_lists(answer: structure.Listed, gold: structure.Listed, leaf: Leaf) -> Outcome | None:
+    """Sets in any order, tuples and intervals in theirs; what differs in its brackets only is not the same."""
+    if len(answer.items) != len(gold.items):
+        different = (answer.ordered and gold.ordered) or _count(answer) != _count(gold)
+        return (False, None) if different else (None, UNPARSABLE)
+    in_order = _in_order(answer, gold, leaf)
+    brackets = (answer.opened, answer.closed), (gold.opened, gold.closed)
+    if answer.ordered and gold.ordered:
+        if in_order is None or in_order[0] is not True or brackets[0] == brackets[1]:
+            return in_order
+        return (False, None) if len(gold.items) == 2 else (None, UNPARSABLE)
+    if in_order == (True, None):
+        return in_order if r"\{" not in {answer.opened, gold.opened} or not (answer.ordered or gold.ordered) else (
+            None, UNPARSABLE
+        )  # fmt: skip
+    matched = _any_order(answer, gold, leaf)
+    if matched == (True, None) and (answer.ordered or gold.ordered):
+        return None, UNPARSABLE
+    return matched
+
+
+def _count(items: structure.Listed) -> int:
+    """How many different values are there, as far as numbers can tell?"""
+    return len({q.value if (q := numbers.parse(item)) else flat(item) for item in items.items})
+
+
+def _in_order(answer: structure.Listed, gold: structure.Listed, leaf: Leaf) -> Outcome | None:
+    found = [_compare(a, g, leaf) for a, g in zip(answer.items, gold.items, strict=True)]
+    if (False, None) in found:
+        return False, None
+    if None in found:
+        return None
+    return next((o for o in found if o and o[0] is None), (True, None))
+
+
+def _any_order(answer: structure.Listed, gold: structure.Listed, leaf: Leaf) -> Outcome | None:
+    """Each item of the answer with one of the gold answer's."""
+    if len(gold.items) > _MAX_ITEMS and leaf is not _plain_leaf:
+        return None, UNPARSABLE
+    left, result = list(gold.items), cast("Outcome | None", (True, None))
+    for item in answer.items:
+        found = {g: _compare(item, g, leaf) for g in left}
+        if (same := next((g for g in left if found[g] == (True, None)), None)) is not None:
+            left.remove(same)
+        elif all(o == (False, None) for o in found.values()):
+            return False, None
+        else:
+            result = None if None in found.values() else (None, UNPARSABLE)
+    return result
+
+
+def _plain_leaf(answer: str, gold: str) -> Outcome | None:
     if _BASE.search(answer) or _BASE.search(gold):
         return _compare_bases(answer, gold)
     left, right = numbers.parse(answer), numbers.parse(gold)
@@ -113,21 +237,32 @@ def compare_plain(answer: str, gold: str) -> Outcome | None:
         return _compare_numbers(left, right)
     if is_words(answer) and is_words(gold):
         return _compare_words(flat(answer), flat(gold))
-    units = numbers.unit_of(answer), numbers.unit_of(gold)
-    if all(units) and units[0] != units[1]:
+    ours, theirs = numbers.unit_of(answer), numbers.unit_of(gold)
+    if not units.agree(ours, theirs):
         return None, UNPARSABLE
-    if "degree" in units and r"\pi" in answer + gold:
+    if "degree" in (ours, theirs) and r"\pi" in answer + gold:
         return None, UNPARSABLE  # math-verify does not convert degrees
     words, answer, gold = is_words(gold), numbers.formula(answer), numbers.formula(gold)
     if has_prose(gold):
         return None, UNPARSABLE if words else GOLD_UNPARSABLE
-    if has_prose(answer) or (units[0] and left and has_letters(gold)) or (units[1] and right and has_letters(answer)):
+    if has_prose(answer) or (ours and left and has_letters(gold)) or (theirs and right and has_letters(answer)):
         return None, UNPARSABLE  # also "5 km" and "5 m": a unit against what may be a unit or a variable
+    return _unfit(answer, gold)
+
+
+def _unfit(answer: str, gold: str) -> Outcome | None:
+    """Why math-verify is not to be asked about two cleaned texts; None when it may be."""
+    if not structure.faithful(gold):
+        return None, GOLD_UNPARSABLE if structure.faithful(answer) else UNPARSABLE
+    if not structure.faithful(answer):
+        return None, UNPARSABLE
+    if structure.maybe_unit(answer) and not structure.symbols(gold):
+        return None, UNPARSABLE
     return None
 
 
 def _compare_numbers(answer: numbers.Quantity, gold: numbers.Quantity) -> Outcome | None:
-    if answer.unit and gold.unit and answer.unit != gold.unit:
+    if not units.agree(answer.unit, gold.unit):
         return None, UNPARSABLE
     same = answer.value == gold.value
     if answer.percent != gold.percent:  # 50%, 0.5 and 50 are all accepted for one another
@@ -140,10 +275,29 @@ def _compare_numbers(answer: numbers.Quantity, gold: numbers.Quantity) -> Outcom
         ratio = abs(answer.value / gold.value)
         if max(ratio, 1 / ratio) in _CONVERSIONS:
             return None, UNPARSABLE
+    if answer.places is not None and gold.places is not None and answer.percent == gold.percent:
+        return (None, UNPARSABLE) if _rounds(answer, gold) else (False, None)
+    if answer.places is None and gold.places is None and answer.percent == gold.percent:
+        return False, None
     scale = 100 if answer.percent or gold.percent else 1
-    if any(abs(answer.value * i - gold.value * j) < _CLOSE * scale for i, j in ((1, 1), (scale, 1), (1, scale))):
+    if any(_near(answer.value * i, gold.value * j) for i, j in ((1, 1), (scale, 1), (1, scale))):
         return None
     return False, None
+
+
+def _near(one: Fraction, other: Fraction, relative: Fraction = _NEAR) -> bool:
+    return abs(one - other) <= relative * max(abs(one), abs(other))
+
+
+def _rounds(one: numbers.Quantity, other: numbers.Quantity) -> bool:
+    """May two different decimals be one number, rounded or cut off at different places?"""
+    if _near(one.value, other.value, _SAME) and max(one.digits, other.digits) >= _FLOAT_DIGITS:
+        return True
+    coarse = min((one, other), key=lambda q: q.places or 0)
+    places = coarse.places or 0
+    return one.places != other.places and places > 0 and coarse.digits >= _SOME_DIGITS and (
+        abs(one.value - other.value) <= Fraction(10) ** -places
+    )  # fmt: skip
 
 
 def _compare_bases(answer: str, gold: str) -> Outcome:
@@ -186,6 +340,12 @@ def _refused(text: str) -> bool:
 
 def compare_math(answer: str, gold: str) -> Outcome:
     """math-verify on two cleaned texts. Has no limits of its own: run it in a pool."""
+    return _compare(answer, gold, _math_item) or (None, UNPARSABLE)
+
+
+def _math_item(answer: str, gold: str) -> Outcome:
+    if (unfit := _unfit(answer, gold)) is not None:
+        return unfit
     if answer.endswith(r"\%") and gold.endswith(r"\%"):
         answer, gold = answer.removesuffix(r"\%"), gold.removesuffix(r"\%")
     golds, answers = _expressions(gold), _expressions(answer)
@@ -193,27 +353,92 @@ def compare_math(answer: str, gold: str) -> Outcome:
         return None, GOLD_UNPARSABLE
     if not answers:
         return None, UNPARSABLE
-    from math_verify import verify
-
     pairs = list(itertools.product(golds, answers))
     if _RELATION.search(answer) and not _RELATION.search(gold):
         pairs += [(a, g) for g, a in pairs]  # it accepts an interval for a gold inequality, but not the reverse
     failed = False
     for g, a in pairs:
         try:
-            if verify(g, a, timeout_seconds=None, raise_on_error=True):
-                return True, None
+            if _verify(g, a):
+                return _confirmed(answer, gold, a, g)
         except MemoryError:
             raise
         except Exception as error:  # sympy raises all kinds of errors on what models write
             logger.debug("math-verify failed on %.200r and %.200r: %s", answer, gold, type(error).__name__)
             failed = True
-    return (None, UNPARSABLE) if failed or _unlike(answer, gold) else (False, None)
+    if failed or _unlike(answer, gold) or structure.ambiguous(answer) or structure.ambiguous(gold):
+        return None, UNPARSABLE
+    return (None, UNPARSABLE) if _rounding(answer, answers[0], golds[0]) is not None else (False, None)
+
+
+def _verify(gold: Any, answer: Any, **precision: int) -> bool:
+    from math_verify import verify
+
+    return bool(verify(gold, answer, timeout_seconds=None, raise_on_error=True, **precision))
+
+
+def _confirmed(answer: str, gold: str, said: Any, wanted: Any) -> Outcome:
+    """What math-verify's "equal" is worth: it rounds to six places, drops one side's modulus, ignores case."""
+    listed = structure.listed(answer), structure.listed(gold)
+    if (listed[0] is None) != (listed[1] is None) and (structure.simple(answer) or structure.simple(gold)):
+        return None, UNPARSABLE
+    if not _same_symbols(answer, gold) or _one_sided(answer, gold):
+        return None, UNPARSABLE
+    if not _precise(answer, gold):
+        return True, None
+    with contextlib.suppress(Exception):
+        if _verify(wanted, said, float_rounding=40, numeric_precision=60):
+            return True, None
+    return (True, None) if _rounding(answer, said, wanted) else (None, UNPARSABLE)
+
+
+def _same_symbols(answer: str, gold: str) -> bool:
+    """Are there the same variables in both? That of an inequality may be missing in an interval."""
+    ours, theirs = structure.symbols(answer), structure.symbols(gold)
+    if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
+        return len(ours ^ theirs) <= 1
+    return ours == theirs
+
+
+def _precise(answer: str, gold: str) -> bool:
+    """May rounding have made the two equal? In whole numbers and variables there is nothing to round."""
+    both = answer + gold
+    return "." in both or "%" in both or "-" in both or not structure.symbols(both)
+
+
+def _rounding(answer: str, said: Any, wanted: Any) -> bool | None:
+    """Is the answer a decimal that is the exact gold value, rounded? None: no; False: perhaps."""
+    quantity = numbers.parse(answer.removesuffix(r"\%"))
+    if quantity is None or quantity.places is None or quantity.places < 1 or quantity.digits < _SOME_DIGITS:
+        return None
+    try:
+        if said.free_symbols or wanted.free_symbols:
+            return None
+        right = wanted.doit().evalf(40)
+        found = said.doit().evalf(40)
+        apart = abs(right - found)
+        unit = abs(found) / Fraction(quantity.value or 1).__abs__() * 10.0**-quantity.places
+        if not apart <= unit * 1.000001:
+            return None
+        exact = not wanted.has(sympy_float())
+        return bool(exact and quantity.digits >= _ENOUGH_DIGITS and quantity.places >= 6 and apart <= unit * 0.500001)
+    except (TypeError, AttributeError, ValueError):
+        return None
+
+
+def sympy_float() -> Any:
+    import sympy
+
+    return sympy.Float
+
+
+def _one_sided(answer: str, gold: str) -> bool:
+    return (_ONE_SIDED.search(answer) is None) != (_ONE_SIDED.search(gold) is None)
 
 
 def _unlike(answer: str, gold: str) -> bool:
     """Are the two cleaned texts of a form for which math-verify's "not equal" may be wrong?"""
-    if (_ONE_SIDED.search(answer) is None) != (_ONE_SIDED.search(gold) is None):
+    if _one_sided(answer, gold):
         return True
     for one, other in ((answer, gold), (gold, answer)):
         if (match := _SUFFIXED.fullmatch(one)) and (number := numbers.parse(other)):
@@ -238,4 +463,12 @@ def _expressions(text: str) -> tuple[Any, ...]:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns because we set our own deadline
     found = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return tuple(item for item in found if not isinstance(item, str))  # a str is text that it gave up on
+    return tuple(_imaginary(item) for item in found if not isinstance(item, str))  # a str is text that it gave up on
+
+
+def _imaginary(expression: Any) -> Any:
+    """An expression with the imaginary unit where the parser has a variable i: else 5i would not be the root of -25."""
+    import sympy
+
+    unit = {symbol: sympy.I for symbol in getattr(expression, "free_symbols", ()) if symbol.name == "i"}
+    return expression.subs(unit) if unit else expression

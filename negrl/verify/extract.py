@@ -1,25 +1,42 @@
 """Find the answer in a response. Every way of finding it is explicit and has a name.
 
-Text inside <think>...</think> does not count; a <think> that never closes means that there is no answer.
-Nothing here guesses: `auto` tries the explicit markers (boxed, hash, answer_line, answer_is) and never falls
-back to `last_number`, because a number picked out of prose is often not the answer and would turn a right
-trace into a negative. To use `last_number`, ask for it by name.
+Text inside <think>...</think>, a comment or a code block does not count (visible.py); a <think> that never closes
+means that there is no answer. A marked answer must also be the last word (lastword.py): one that is taken back or
+contradicted afterwards has the reason `conflict`. Nothing here guesses: `auto` tries the explicit markers (boxed,
+hash, answer_line, answer_is) and never falls back to `last_number`, because a number picked out of prose is often
+not the answer and would turn a right trace into a negative. To use `last_number`, ask for it by name. `conclusion`
+reads the last sentence (conclusion.py); it has to be enabled and ranks below every mark.
 All scans are linear in the length of the text, because a model wrote it and it may be hostile.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)|\\.|[{}]", re.DOTALL)
+from negrl.verify import lastword, numbers
+from negrl.verify.conclusion import conclusion
+from negrl.verify.visible import unquoted, visible
+
+Span = tuple[int, int]
+
+_BOX_TOKEN = re.compile(
+    r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)"
+    r"|(?P<gone>\\(?:[hv]?phantom|sout|st|[bx]?cancel|hide|footnote|textcolor\s*\{white\}|color\s*\{white\})\s*\{)|\\.|[{}]",
+    re.DOTALL,
+)
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
 _ANSWER_IS = re.compile(
     r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?:[ \t]*:)?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
+)
+_CONDITIONAL = re.compile(
+    r"\b(?:if|unless|when|whether|would|could|might|may|depends|wrong|incorrect|not)\b", re.IGNORECASE
 )
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\*([^*\n]+)\*\*", re.DOTALL)
 _JOINT = re.compile(r"\s*(?:,\s*(?:and|or)|,|and|or)\s+(?=[$\\*])")
@@ -42,10 +59,19 @@ def boxes(text: str) -> list[str]:
 
     A box inside a box belongs to the outer one. When the last box never closes there is none.
     """
+    return _texts(text, box_spans(text))
+
+
+def _texts(text: str, spans: Sequence[Span]) -> list[str]:
+    return list(dict.fromkeys(text[a:b].strip() for a, b in spans))
+
+
+def box_spans(text: str, usable: Callable[[Span], bool] | None = None) -> list[Span]:
+    """Where the contents of the boxes that `boxes` gives stand; of those for which `usable` holds."""
     if not _has_box(text):
         return []
-    open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace
-    closed: list[tuple[int, int]] = []  # closed boxes (content start, content end), outermost only
+    open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace, -2 for what is not seen
+    closed: list[Span] = []  # closed boxes (content start, content end), outermost only
     last_opened = -1
     for match in _BOX_TOKEN.finditer(text):
         token = match.group()
@@ -53,17 +79,25 @@ def boxes(text: str) -> list[str]:
             closed.append(match.span("bare"))
         elif token == "{":
             open_braces.append(-1)
+        elif match["gone"]:
+            open_braces.append(-2 - match.end())
         elif token[-1] == "{" and len(token) > 2:
             open_braces.append(match.end())
             last_opened = match.end()
         elif token == "}" and open_braces:
             start = open_braces.pop()
-            if start >= 0:
-                while closed and closed[-1][0] > start:
+            if start != -1:
+                first = start if start >= 0 else -2 - start
+                while closed and closed[-1][0] > first:
                     closed.pop()
-                closed.append((start, match.start()))
+                if start >= 0:
+                    closed.append((start, match.start()))
     closed = [(a, b) for a, b in closed if text[a:b].strip()]
     if not closed or (last_opened > closed[-1][1] and not _is_empty_box(text, last_opened)):
+        return []
+    while usable is not None and closed and not usable(closed[-1]):
+        closed.pop()
+    if not closed:
         return []
     group = [closed[-1]]
     for before in reversed(closed[-_MAX_BOXES:-1]):
@@ -73,7 +107,7 @@ def boxes(text: str) -> list[str]:
         if not joined:
             break
         group.append(before)
-    return list(dict.fromkeys(text[a:b].strip() for a, b in reversed(group)))
+    return group[::-1]
 
 
 def _has_box(text: str) -> bool:
@@ -87,15 +121,25 @@ def _is_empty_box(text: str, start: int) -> bool:
 
 def hash_mark(text: str) -> str | None:
     """What follows the last `####` on its line (GSM8K)."""
+    span = _hash_span(text)
+    return text[slice(*span)].strip() or None if span else None
+
+
+def _hash_span(text: str) -> Span | None:
     start = text.rfind("####")
     match = _HASH.match(text, start) if start >= 0 else None
-    return match.group(1).strip() or None if match else None
+    return match.span(1) if match else None
 
 
 def answer_line(text: str) -> str | None:
     """The last line `A: x` (the GSM8K model solutions)."""
-    found = _ANSWER_LINE.findall(text)
-    return found[-1].strip() or None if found else None
+    span = _line_span(text)
+    return text[slice(*span)].strip() or None if span else None
+
+
+def _line_span(text: str) -> Span | None:
+    last = _last(_ANSWER_LINE, text) if "A:" in text else None
+    return last.span(1) if last else None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -106,19 +150,26 @@ def answer_is(text: str) -> str | None:
     """What follows the last "answer is ..." or "Answer: ...": the formulas or bold texts right after it, else the
     rest of the sentence."""
     last = _last(_ANSWER_IS, text)
-    if last is None:
-        return None
-    tail = text[last.end() : last.end() + _MAX_ANSWER].lstrip(" \t\n:")
-    found: list[str] = []  # one formula, or several joined by "and", "or" or a comma
+    return None if last is None else _said(text, last.end())[0]
+
+
+def _said(text: str, start: int) -> tuple[str | None, int]:
+    """What is said after "answer is", which ends at `start`; and where that ends."""
+    whole = text[start : start + _MAX_ANSWER]
+    tail = whole.lstrip(" \t\n:")
+    start += len(whole) - len(tail)
+    found: list[str] = []  # one formula, or several that are joined by "and", "or" or a comma
     joint: re.Match[str] | None = _MATH.match(tail)
+    end = 0
     while joint and len(found) < _MAX_BOXES:
         found.append(next(g for g in joint.groups() if g is not None).strip())
-        between = _JOINT.match(tail, joint.end())
+        end = joint.end()
+        between = _JOINT.match(tail, end)
         joint = _MATH.match(tail, between.end()) if between else None
     if found:
-        return ", ".join(filter(None, found)) or None
-    end = _SENTENCE_END.search(tail)
-    return tail[: end.start() if end else None].strip(" \t*_") or None
+        return ", ".join(filter(None, found)) or None, start + end
+    stop = _SENTENCE_END.search(tail)
+    return tail[: stop.start() if stop else None].strip(" \t*_") or None, start + (stop.start() if stop else len(tail))
 
 
 def last_number(text: str) -> str | None:
@@ -157,6 +208,7 @@ EXTRACTORS: dict[str, Extractor] = {
     "last_number": Extractor(last_number, "\nThe answer is "),
     "chain": Extractor(chain, "!"),
     "path": Extractor(path, None),
+    "conclusion": Extractor(conclusion, "\nThe answer is "),
 }
 """By the name that `verify.extract` takes, beside "auto"."""
 
@@ -166,40 +218,140 @@ def text_before(method: str) -> str | None:
     return EXTRACTORS["hash" if method == "auto" else method].before
 
 
-def visible(text: str) -> str | None:
-    """The text outside <think>...</think>; None when the last <think> never closes. A lone </think>
-    ends a block that the prompt opened."""
-    if "think>" not in text:
-        return text
-    if text.rfind("<think>") > text.rfind("</think>"):
-        return None
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    return text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a response answers. `reason` says why the answer is not to be compared, or why there is none."""
+
+    answer: str | None = None
+    method: str | None = None
+    reason: str | None = None
 
 
-def extract(text: str, method: str) -> tuple[str, str] | None:
-    """The answer and the name of the method that found it, or None.
+NO_ANSWER, CONFLICT, PART = "no_answer", "conflict", "unparsable"
+_NONE = Found(None, None, NO_ANSWER)
+_MARKS = ("boxed", "hash", "answer_line", "answer_is")
+
+
+def find(text: str, method: str, conclude: bool = False) -> Found:
+    """The answer of a whole response.
 
     Args:
-        text: a whole response.
         method: a name of EXTRACTORS, or "auto". Several joined boxes come back under the name "boxes".
+        conclude: read the last sentence where nothing is marked.
     """
     outside = visible(text)
     if outside is None:
-        return None
-    if method in ("auto", "boxed") and _has_box(outside):
-        found = boxes(outside)  # an empty or unfinished box means no answer, whatever else the text says
-        return (", ".join(found)[:_MAX_ANSWER], "boxed" if len(found) == 1 else "boxes") if found else None
-    if method != "auto":
+        return _NONE
+    if method not in ("auto", "conclusion", *_MARKS):
         answer = EXTRACTORS[method].find(outside)
-        return None if answer is None else (answer[:_MAX_ANSWER], method)
-    # "#### 2. Next step" may be a heading and "A: ..." an option; as answers they are on the last line.
-    last_line = outside.rstrip().rpartition("\n")[2]
-    for name in ("hash", "answer_line", "answer_is"):
-        answer = EXTRACTORS[name].find(last_line if name in ("hash", "answer_line") else outside)
-        if answer is not None:
-            return answer[:_MAX_ANSWER], name
+        return _NONE if answer is None else Found(answer[:_MAX_ANSWER], method)
+    outside = unquoted(outside)
+    found = _marked(outside, method)
+    if found is None and (method == "conclusion" or (conclude and method == "auto")):
+        rejected = method == "auto" and (_has_box(outside) or (_may_say(outside) and _ANSWER_IS.search(outside)))
+        answer = None if rejected else conclusion(outside)
+        return _NONE if answer is None else Found(answer[:_MAX_ANSWER], "conclusion")
+    return found or _NONE
+
+
+def extract(text: str, method: str) -> tuple[str, str] | None:
+    """The answer and the name of the method that found it, or None: no mark, or one that is not the last word."""
+    found = find(text, method)
+    return (
+        None
+        if found.reason is not None or found.answer is None or found.method is None
+        else (found.answer, found.method)
+    )
+
+
+def _marked(text: str, method: str) -> Found | None:
+    """The last answer with the clearest mark."""
+    if method in ("auto", "boxed") and _has_box(text):
+        start_of = functools.partial(_box_start, text)
+        spans = box_spans(text, lambda span: lastword.asserted(text, start_of(span[0])))
+        if spans:
+            return _from_boxes(text, spans, start_of(spans[-1][0]))
+        if method == "boxed" or not _only_quoted_boxes(text):
+            return None  # an empty or unfinished box is no answer, whatever else the text says
+    # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
+    skipped = text.rstrip().rfind("\n") + 1 if method == "auto" else 0
+    for name, span in (("hash", _hash_span), ("answer_line", _line_span)):
+        if method in ("auto", name) and (at := span(text[skipped:])):
+            start, end = at[0] + skipped, at[1] + skipped
+            if answer := text[start:end].strip():
+                return _checked(text, answer, name, start, end)
+            if method == name:
+                return None
+    return _from_words(text) if method in ("auto", "answer_is") else None
+
+
+def _may_say(text: str) -> bool:
+    return "nswer" in text or "NSWER" in text
+
+
+def _box_start(text: str, content: int) -> int:
+    return text.rfind("\\", max(0, content - 40), content)
+
+
+def _only_quoted_boxes(text: str) -> bool:
+    """Are all boxes closed and filled, but none of them the answer?"""
+    return bool(box_spans(text))
+
+
+def _from_boxes(text: str, spans: list[Span], start: int) -> Found:
+    texts = _texts(text, spans)
+    answer, name = ", ".join(texts)[:_MAX_ANSWER], "boxed" if len(texts) == 1 else "boxes"
+    end = spans[-1][1] + (text[spans[-1][1] : spans[-1][1] + 1] == "}")
+    if len(spans) == 1:
+        if lastword.part_of_more(text, start, end):
+            return Found(answer, name, PART)
+        if word := lastword.word_after(text, end):
+            answer = rf"{answer} \text{{ {word}}}"
+    return _checked(text, answer, name, start, end)
+
+
+def _from_words(text: str) -> Found | None:
+    if not _may_say(text):
+        return None
+    for match in itertools.islice(reversed(deque(_ANSWER_IS.finditer(text), maxlen=_MAX_BOXES)), None):
+        if _CONDITIONAL.search(match.group()) or lastword.negated(text, match.end()):
+            continue
+        if not lastword.asserted(text, match.start()):
+            continue
+        answer, end = _said(text, match.end())
+        if answer is None or (lastword.condition_after(text, end) and text[end : end + 1] not in ".\n"):
+            return None
+        return _checked(text, answer, "answer_is", match.start(), end)
     return None
+
+
+def _checked(text: str, answer: str, name: str, start: int, end: int) -> Found:
+    """The answer, unless it is not the last word."""
+    answer, later = answer[:_MAX_ANSWER], text[end:]
+    if later.strip(" \n$.*)]}\\") and (
+        lastword.taken_back(later)
+        or lastword.other_value(answer, later)
+        or any(lastword.contradicts(answer, other) for other in _values(later))
+    ):
+        return Found(answer, name, CONFLICT)
+    if name == "answer_is" and ("####" in text[:start] or "A:" in text[:start]):
+        earlier = (hash_mark(text[:start]), None if "B:" in text else answer_line(text[:start]))
+        if any(lastword.contradicts(answer, other) for other in earlier if other and numbers.parse(other)):
+            return Found(answer, name, CONFLICT)
+    return Found(answer, name)
+
+
+def _values(later: str) -> Iterator[str]:
+    """What other marks in the text after the answer say."""
+    if "\\boxed" in later or "\\fbox" in later:
+        yield from _texts(later, box_spans(later, lambda span: lastword.asserted(later, _box_start(later, span[0]))))
+    for found in (hash_mark(later), answer_line(later)):
+        if found:
+            yield found
+    if _may_say(later):
+        for match in itertools.islice(_ANSWER_IS.finditer(later), _MAX_BOXES):
+            if found := _said(later, match.end())[0]:
+                yield found
 
 
 def gold_answer(gold: str) -> str:

@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from negrl.verify.spelled import SMALL, TENS, in_digits
+from negrl.verify import units
+from negrl.verify.spelled import SMALL, in_digits
 
 _PLAIN = re.compile(r"(?:\\?\$)?([+-]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?)")
 _DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
@@ -39,20 +40,16 @@ _SCALED = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _UNIT = re.compile(
-    r"\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<text>[A-Za-z][A-Za-z .]*)\}|\((?P<paren>[A-Za-z][A-Za-z ]*)\)"
-    r"|(?<=\s)(?P<words>[A-Za-z]{2,}(?:(?: |/| per )[A-Za-z]+){0,5})|(?P<attached>cm|mm|km|kg|mg|ml|mph|lbs?|hrs?|ft)"
-    r"|(?P<degrees>\^\s*(?:\\circ|\{\s*\\circ\s*\})))\s*(?:\^\s*\{?(?P<power>[23])\}?)?\.?"
+    r"\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?P<text>[A-Za-z][A-Za-z ./]*)\}|\((?P<paren>[A-Za-z][A-Za-z ]*)\)"
+    r"|(?<=\s)(?P<words>[A-Za-z]{2,}(?:(?: |/| per |\. )[A-Za-z]+){0,7})"
+    r"|(?P<attached>cm|mm|km|kg|mg|ml|mph|lbs?|hrs?|ft|km/h|(?<![0-9])m/s)|(?P<symbol>\\\$|[€£¥₹])"
+    r"|\^\s*(?:\\circ|\{\s*\\circ\s*\})(?P<degrees>\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF](?![A-Za-z]))?))"
+    r"\s*(?:\^\s*\{?(?P<power>[23])\}?)?\.?"
 )
-_TRAILING = re.compile(r"\\(?:text|mathrm|textrm|mbox)\s*\{[A-Za-z .]{1,60}\}(?:\^\s*\{?[23]\}?)?\Z")
-# Words that change the number or belong to a formula.
-_NOT_UNITS = frozenset(
-    re.findall(
-        "[a-z]+",
-        "hundred thousand million billion trillion dozen score pair pairs half halves third thirds quarter quarters "
-        "double triple squared cubed pi sqrt sin cos tan cot log ln exp mod choose factorial or and to plus minus "
-        "times over by base percent less than not if is are either approximately about infinity remainder k m bn",
-    )
-) | {*SMALL, *TENS}
+_CURRENCY = re.compile(r"(?P<sign>[+-]?)\s*(?P<symbol>\\\$|[€£¥₹]|(?:USD|EUR|GBP|INR)(?=[ 0-9]))\s*(?=[+-]?[.0-9\\])")
+_CODES = {"USD": "dollar", "EUR": "euro", "GBP": "£", "INR": "rupee"}
+_SYMBOL = re.compile(r"\\\$|[€£¥₹]")
+_TRAILING = re.compile(r"\\(?:text|mathrm|textrm|mbox)\s*\{[A-Za-z ./]{1,60}\}(?:\^\s*\{?[23]\}?)?\Z")
 MAX_DIGITS = 300
 
 
@@ -62,7 +59,14 @@ class Quantity:
     percent: bool = False
     unit: str = ""
     scale: int = 1
-    """What a word like "million" multiplied the number by; already part of `value`."""
+    """What a word like "million" multiplied the number by; part of `value` already."""
+    places: int | None = None
+    """Decimal places that are written, less the exponent (-4 for 3e4); None for a fraction."""
+
+    @property
+    def digits(self) -> int:
+        """Significant digits that are written, of a decimal."""
+        return len(str(int(abs(self.value) * Fraction(10) ** self.places))) if self.places is not None else 0
 
 
 def plain(text: str) -> Fraction | None:
@@ -78,12 +82,13 @@ def parse(text: str) -> Quantity | None:
     """A cleaned text as a quantity, or None if it is not a plain number."""
     if len(text) > 2 * MAX_DIGITS:
         return None
+    text, currency = _currency(text)
     if text[:1].isalpha():
         text = in_digits(text)
     read = _repeating(text) if "\\" in text and (r"\overline" in text or r"\bar" in text) else _written(text)
     if read is None:
         return None
-    value, rest = read
+    value, rest, places = read
     percent, scale = False, 1
     if found := _SCALED.fullmatch(rest):
         scale = _SCALES[(found["word"] or found["text"]).lower()]
@@ -91,15 +96,29 @@ def parse(text: str) -> Quantity | None:
     elif found := re.match(r"\s*(?:%|percent\b|\\(?:text|mathrm)\s*\{\s*percent\s*\})", rest):
         rest, percent = rest[found.end() :], True
     unit = _unit(rest)
-    return None if unit is None else Quantity(value * scale, percent, unit, scale)
+    if unit is None or (currency and percent):
+        return None
+    if currency and unit and not unit.startswith(currency):
+        if unit in units.CURRENCIES or not unit.startswith("per "):
+            return None
+        unit = f"{currency} {unit}"
+    return Quantity(value * scale, percent, unit or currency, scale, places if scale == 1 else None)
 
 
-def _written(text: str) -> tuple[Fraction, str] | None:
-    """The number in digits at the start of a text, and what follows it."""
+def _currency(text: str) -> tuple[str, str]:
+    """A text without the currency before its number, and the currency's name, or ""."""
+    match = _CURRENCY.match(text)
+    if match is None:
+        return text, ""
+    return match["sign"] + text[match.end() :], _CODES.get(match["symbol"]) or units.SYMBOLS[match["symbol"]]
+
+
+def _written(text: str) -> tuple[Fraction, str, int | None] | None:
+    """The number in digits at the start of a text, what follows it, and its decimal places."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
-    part = match.groupdict()
+    part, places = match.groupdict(), None
     if any(v and sum(c.isdigit() for c in v) > MAX_DIGITS for k, v in part.items() if k != "rest"):
         return None
     if part["whole"]:
@@ -112,12 +131,13 @@ def _written(text: str) -> tuple[Fraction, str] | None:
         value = _ratio(part["n"], part["d"] or "1")
         exponent = int(part["e"] or part["p"] or part["q"] or 0)
         value = None if value is None else value * Fraction(10) ** exponent
+        places = None if part["d"] else len(part["n"].partition(".")[2]) - exponent
     if value is None:
         return None
-    return -value if part["sign"] == "-" else value, part["rest"]
+    return -value if part["sign"] == "-" else value, part["rest"], places
 
 
-def _repeating(text: str) -> tuple[Fraction, str] | None:
+def _repeating(text: str) -> tuple[Fraction, str, None] | None:
     """The same for a decimal with a bar over the digits that repeat."""
     match = _REPEATING.fullmatch(text)
     if match is None:
@@ -125,7 +145,7 @@ def _repeating(text: str) -> tuple[Fraction, str] | None:
     digits, again = match["f"], match["r"] or match["s"]
     value = Fraction(int((match["n"] or "0") + digits), 10 ** len(digits))
     value += Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(digits))
-    return -value if match["sign"] == "-" else value, match["rest"]
+    return -value if match["sign"] == "-" else value, match["rest"], None
 
 
 def based(text: str) -> tuple[str, int, int | None] | None:
@@ -148,7 +168,7 @@ def formula(text: str) -> str:
     (the parser reads 1.2e5 as 1.2 times e times 5, and -1 1/2 as -1 times 1/2)."""
     quantity = parse(text)
     if quantity is None:
-        return text[: len(text) - len(_trailing(text))].strip()
+        return _SYMBOL.sub("", text[: len(text) - len(_trailing(text))]).strip()
     sign, value = "-" if quantity.value < 0 else "", abs(quantity.value)
     number = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
     if value.denominator == 1:
@@ -165,9 +185,13 @@ def _places(denominator: int) -> int | None:
 
 
 def unit_of(text: str) -> str:
-    """The unit after a number, or after a formula in \\text{}; "" for none."""
+    """The unit of a number, or that of a formula: in \\text{} after it, or a currency anywhere; "" for none."""
     quantity = parse(text)
-    return quantity.unit if quantity is not None else _unit(_trailing(text)) or ""
+    if quantity is not None:
+        return quantity.unit
+    if unit := _unit(_trailing(text)):
+        return unit
+    return " and ".join(sorted({units.SYMBOLS[symbol] for symbol in _SYMBOL.findall(text)}))
 
 
 def _trailing(text: str) -> str:
@@ -186,17 +210,15 @@ def _dot(digits: str) -> str:
 
 
 def _unit(rest: str) -> str | None:
-    """The name of the unit, "" for none; None if what follows the number is not a unit."""
+    """The unit's name, "" for none; None when what follows the number is no unit that is known."""
     if not rest.strip():
         return ""
     match = _UNIT.fullmatch(rest)
     if match is None:
         return None
-    if match["degrees"]:
-        return "degree"
-    name = (match["text"] or match["paren"] or match["words"] or match["attached"]).strip(" .").lower()
-    words = re.split(r"[ /.]+", name)
-    if not match["paren"] and any(w in _NOT_UNITS for w in words):
-        return None
-    words = [w[:-1] if w.endswith("s") and len(w) > 2 else w for w in words]
-    return " ".join(words) + (match["power"] or "")
+    if match["degrees"] is not None:
+        return "degree" + {"C": " celsius", "F": " fahrenheit"}.get(match["degrees"].strip(" {}")[-1:], "")
+    if match["symbol"]:
+        return units.SYMBOLS[match["symbol"]]
+    name = units.canonical(match["text"] or match["paren"] or match["words"] or match["attached"])
+    return name if name is None or not match["power"] else name + match["power"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,7 +14,12 @@ from negrl.verify.extract import EXTRACTORS
 class VerifySection(Section):
     extract: str = "auto"
     """Where the answer stands: auto (any explicit mark), boxed, hash, answer_line, answer_is, last_number, chain,
-    path."""
+    path, conclusion."""
+    conclusion: bool = False
+    """Where nothing is marked, read the last sentence if exactly one value can be its answer (method `conclusion`).
+    `negrl verify` and `negrl evaluate` do; for training a marked answer is asked for."""
+    unevaluated: Literal["accept", "undecided"] = "undecided"
+    """Of an answer with an integral, sum, product, limit or binomial that the gold answer has not."""
     timeout: float = Field(5.0, gt=0)
     """Seconds for one equivalence check; then its worker process is killed and the verdict is undecided."""
     memory_mb: int = Field(1024, ge=256)

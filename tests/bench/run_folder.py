@@ -3,7 +3,6 @@ T=0: err = 0.3 (N / 64)^-0.5, and the multiplier `greedy`, or the same one."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from negrl.bench.points_read import COLUMNS, GRID
+from negrl.bench.page import to_csv
+from negrl.bench.sweep.results import GRID, POINTS
 
 SIZES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 ARMS: dict[str, dict[str, Any]] = {  # multiplier, method, rounds, tokens a problem, share of wrong steps
@@ -51,7 +51,7 @@ def make(
     counts: list[dict[str, Any]] = []
 
     def point(arm: str, size: int, seed: int, needed: float, about: dict[str, Any]) -> None:
-        row = dict.fromkeys(COLUMNS, "") | {
+        row: dict[str, Any] = {
             "arm": arm, "method": about.get("method", "sft"), "rounds": about.get("rounds", 1), "size": size,
             "seed": seed, "samples_n": 16, "learning_rate": about.get("learning_rate", 1e-4), "epochs": 4,
         }  # fmt: skip
@@ -94,7 +94,7 @@ def make(
         for size in sizes:
             for arm, about in (ARMS if arms is None else arms).items():
                 point(arm, size, seed, size * about["times"], about)
-    _csv(folder / "points.csv", COLUMNS, rows)
+    (folder / "points.csv").write_bytes(to_csv(POINTS, rows))
     grid = [
         {"size": n, "seed": s, "learning_rate": lr, "epochs": 4, "validation_pass_at_1": 0.5 + lr,
          "validation_greedy": 0.9 - lr, "chosen_greedy": lr == 1e-4,
@@ -102,17 +102,10 @@ def make(
          "chosen": lr == (5e-4 if n < 1000 else 1e-4)}
         for s in range(seeds) for n in sft for lr in (1e-4, 5e-4)
     ]  # fmt: skip
-    _csv(folder / "grid.csv", GRID, grid)
+    (folder / "grid.csv").write_bytes(to_csv(GRID, grid))
     pq.write_table(pa.Table.from_pylist(counts), folder / "problems.parquet")
     costs = {"hardware": "2 x AMD EPYC", "planned": {"tokens": 9_000_000, "seconds": 5000, "megabytes": 800},
              "taken": {"tokens": 10_100_000, "seconds": 7000, "megabytes": 810}}  # fmt: skip
     (folder / "costs.json").write_text(json.dumps(costs))
     (folder / "bench.yaml").write_text(BENCH)
     return folder
-
-
-def _csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    with open(path, "w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns)
-        writer.writeheader()
-        writer.writerows(rows)

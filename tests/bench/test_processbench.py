@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from negrl.bench.processbench import Row, Score, f1, main, markdown, predict, read
+from negrl.bench.processbench import Row, Score, f1, main, page, predict, read
 from negrl.errors import InputError
 from negrl.labelers import Task
 from negrl.labelers.arithmetic import ArithmeticLabeler
@@ -62,9 +62,9 @@ def test_the_metric_by_hand() -> None:
     assert (score.found, score.exact, score.later, score.earlier, score.unfounded) == (4, 1, 1, 1, 1)
     assert f1(1 / 4, 2 / 3) == pytest.approx(2 * (1 / 4) * (2 / 3) / (1 / 4 + 2 / 3))
     assert f1(0.0, 0.0) == 0.0
-    page = markdown([score], "arithmetic", [Path("x.jsonl")], None)
-    assert "| x | 7 (4) | 25.0% (1 of 4) [4.6, 69.9] | 66.7% (2 of 3) [20.8, 93.9] | 36.4 [" in page
-    assert "1: 2, 3; 2: 2, 1; 6: none, 0." in page
+    text = page([score], "arithmetic", [Path("x.jsonl")], None)
+    assert "| x | 7 (4) | 25.0% (1 of 4) [4.6, 69.9] | 66.7% (2 of 3) [20.8, 93.9] | 36.4 [" in text
+    assert "1: 2, 3; 2: 2, 1; 6: none, 0." in text
 
 
 def test_arithmetic_on_the_real_files_finds_few_and_is_right_about_them() -> None:

@@ -24,6 +24,7 @@ def test_all_problems_load(name: str, shared_data: Path) -> None:
     assert not any("final answer within" in row.question for row in rows)  # aime25's file has the instruction inside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_golds_are_right_answers(name: str, shared_data: Path) -> None:
     """Written as models do, the gold is judged right, and another number is not."""

@@ -13,6 +13,8 @@ import pytest
 from negrl.evaluate.benchmarks import BENCHMARKS
 from negrl.evaluate.model_index import front_matter
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = """
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source

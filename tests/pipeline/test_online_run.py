@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import Ran
+from tests.pipeline.helpers import Ran
 
 pytestmark = pytest.mark.slow
 

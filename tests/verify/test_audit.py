@@ -44,6 +44,7 @@ def verified(path: Path, counts: dict[tuple[str, str], int]) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
 def test_planted_mistakes_are_found_and_counted(tmp_path: Path, name: str) -> None:
     planted = {
@@ -70,6 +71,7 @@ def test_planted_mistakes_are_found_and_counted(tmp_path: Path, name: str) -> No
     assert "upper estimates" in text and "Disagreements: 8" in text
 
 
+@pytest.mark.slow
 def test_the_sample_is_fair_and_its_seed_counts(tmp_path: Path) -> None:
     path = verified(tmp_path / "in.jsonl", {("incorrect", "wrong"): 60, ("correct", "right"): 60})
     report = audit(path, KEYS, SECTION, sample=40, seed=1)
@@ -81,6 +83,7 @@ def test_the_sample_is_fair_and_its_seed_counts(tmp_path: Path) -> None:
     assert [row.where for row, _ in again.checked] == drawn != [row.where for row, _ in other.checked]
 
 
+@pytest.mark.slow
 def test_a_raw_file_is_judged_first(tmp_path: Path) -> None:
     raw = tmp_path / "raw.jsonl"
     rows = [
@@ -99,6 +102,7 @@ def test_a_raw_file_is_judged_first(tmp_path: Path) -> None:
         assert "not looked at: 1 bad_row, 1 truncated" in "\n".join(report_lines(report))
 
 
+@pytest.mark.slow
 def test_a_check_that_hangs_settles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows = [("\\boxed{9^{9^{9^{9^{9}}}}}", "$10^{10^{10^{10}}}$"), ("\\boxed{5}", "5"), ("\\boxed{6}", "6")]
@@ -108,6 +112,7 @@ def test_a_check_that_hangs_settles_nothing(tmp_path: Path) -> None:
     assert [o.value for _, o in report.checked] == ["unsettled", "right", "right"]
 
 
+@pytest.mark.slow
 def test_hostile_text_does_not_reach_the_terminal(tmp_path: Path) -> None:
     evil = "\x1b[2J\x1b]0;owned\x07 [bold red]5[/] \u202e\u2066 \x9b31m\r\n\u2028 \x00 #### "
     path, text = tmp_path / "in.jsonl", ""
@@ -153,6 +158,7 @@ def trace(index: int, problem_id: str, found: int, verdict: str) -> Trace:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path: Path) -> None:
     recipe = f"name: t\noutput_dir: {tmp_path}\npolicy: {{model: m}}\nproblems: {{source: chain}}\nevaluate: null\n"
     (tmp_path / "recipe.yaml").write_text(recipe)

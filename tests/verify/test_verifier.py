@@ -11,6 +11,8 @@ from negrl.records import Verdict
 from negrl.verify import Verifier
 from negrl.verify.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 COLUMNS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 

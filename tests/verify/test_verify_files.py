@@ -388,6 +388,7 @@ def test_many_batches_make_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [(r["n"], r["verdict"]) for r in found] == [(n, ("correct", "incorrect")[n % 2]) for n in range(100)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Parquet in one row group to JSON lines to Parquet to .gz, in batches of 2 MB: 60 MB take what 15 MB take."""

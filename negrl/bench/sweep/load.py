@@ -1,0 +1,92 @@
+"""Reads a bench file and checks that every point of it is a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from negrl.bench.sweep.points import points, recipe_of
+from negrl.bench.sweep.schema import Bench, BenchSection
+from negrl.errors import InputError, nearest
+from negrl.recipe import Recipe, first_error
+from negrl.recipe.read import merged, read_mapping
+
+
+def load_bench(path: str | Path, overrides: Sequence[str] = ()) -> Bench:
+    """Read and check a bench file.
+
+    Args:
+        overrides: `bench.seeds=[0]`, `recipe.problems.operations=8`, values in YAML syntax.
+
+    Raises:
+        InputError: the file is missing or not YAML, a key is unknown, a value is wrong, or the recipe is
+            none that a bench can vary.
+    """
+    for item in overrides:
+        if "=" not in item or item.split(".", 1)[0] not in ("bench", "recipe"):
+            raise InputError(f"override '{item}': expected bench.key=value or recipe.key=value")
+    data = _merged(Path(path), overrides)
+    for key in data:
+        if key not in ("recipe", "bench"):
+            near = nearest(str(key), ("recipe", "bench", "extends"))
+            raise InputError(f"{path}: unknown key '{key}'{near}; a bench file has recipe and bench")
+    missing = [key for key in ("recipe", "bench") if not isinstance(data.get(key), dict)]
+    if missing:
+        raise InputError(f"{path}: no section '{missing[0]}'; a bench file has recipe and bench")
+    try:
+        plan = BenchSection.model_validate(data["bench"])
+    except pydantic.ValidationError as error:
+        raise InputError(f"{path}: {first_error(error, 'bench')}") from None
+    bench = Bench(data["recipe"], plan, _recipe(path, data["recipe"]))
+    _check(path, bench)
+    return bench
+
+
+def _recipe(path: str | Path, body: dict[str, Any]) -> Recipe:
+    if body.get("arms") is not None:
+        raise InputError(f"{path}: recipe.arms: the arms of a bench stand under bench.arms")
+    try:
+        # The default method wants step labels; which arms do is seen when each is checked.
+        return Recipe.model_validate({**body, "train": {**(body.get("train") or {}), "method": "sft"}})
+    except pydantic.ValidationError as error:
+        raise InputError(f"{path}: {first_error(error, 'recipe')}") from None
+
+
+def _check(path: str | Path, bench: Bench) -> None:
+    """Raises InputError unless every point of the bench is a recipe."""
+    recipe = bench.recipe
+    if recipe.problems is None or recipe.traces is not None:
+        raise InputError(f"{path}: recipe.problems: a bench samples problems of a source; it imports no traces")
+    if recipe.evaluate is None:
+        raise InputError(f"{path}: recipe.evaluate: a bench needs it")
+    if recipe.policy.start is None:
+        raise InputError(f"{path}: recipe.policy.start: give the SFT settings that all arms start from")
+    if recipe.policy.build is not None and recipe.policy.build.corpus != "world":
+        raise InputError(f"{path}: recipe.policy.build.corpus: must be world, so that all sizes share one base model")
+    for name, arm in bench.plan.live.items():
+        if arm.shuffle_labels and arm.method != "step_advantage":
+            raise InputError(f"{path}: bench.arms.{name}.shuffle_labels: only step_advantage reads shuffled labels")
+    for point in points(bench):
+        if point.seed != bench.plan.seeds[0]:
+            continue
+        try:
+            recipe_of(bench, point)
+        except pydantic.ValidationError as error:
+            raise InputError(f"{path}: {point.name}: {first_error(error)}") from None
+
+
+def _merged(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The file on top of what it extends, overrides on top of both."""
+    layers: list[dict[str, Any]] = []
+    here: Path | None = path
+    while here is not None:
+        data = read_mapping(here, "bench file")
+        below = data.pop("extends", None)
+        layers.insert(0, data)
+        if len(layers) > 8:
+            raise InputError(f"{path}: extends: more than 8 files stand on each other; is it a circle?")
+        here = None if below is None else here.parent / str(below)
+    return merged(path, layers, overrides)

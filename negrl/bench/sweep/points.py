@@ -1,0 +1,213 @@
+"""The points of a bench: what each one is, which recipe it runs, which others it waits for.
+
+base            the base model of a seed
+start           SFT on `size` problems with the recipe's own settings: where every arm begins
+grid            one SFT training of the rival's grid, measured on the validation problems
+sft             the grid's winner at a size, measured on the held-out problems (pass@k and T=0: the winners there)
+arm             a method at a size
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from negrl.bench.sweep.schema import Bench
+from negrl.methods import METHODS
+from negrl.recipe import Recipe, TrainSection
+from negrl.store import fingerprint
+
+Kind = Literal["base", "start", "grid", "sft", "arm"]
+VERSION = 2
+"""Raised when what a point measures changes: then points are measured again (their stages are kept)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """`choice` is (learning rate, epochs) of a grid's training."""
+
+    kind: Kind
+    arm: str
+    size: int
+    seed: int
+    choice: tuple[float, int] | None = None
+
+    @property
+    def name(self) -> str:
+        tail = "" if self.choice is None else f"-lr{self.choice[0]:g}-epochs{self.choice[1]}"
+        return f"{self.arm}-{self.size}-seed{self.seed}{tail}"
+
+    @property
+    def cell(self) -> tuple[int, int, str]:
+        """Points of one cell share samples and labels: better done one after the other."""
+        return (self.size, self.seed, self.name if self.kind == "grid" else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a point takes from points before it: samples per problem (arms that are made equal in tokens), the
+    grid's winners by pass@1, by pass@k and by greedy answers, and a remark for its row."""
+
+    n: int | None = None
+    choice: tuple[float, int] | None = None
+    k_choice: tuple[float, int] | None = None
+    greedy_choice: tuple[float, int] | None = None
+    note: str = ""
+
+
+def points(bench: Bench) -> list[Point]:
+    """All points of a bench, those that others wait for first."""
+    plan, found = bench.plan, []
+    for seed in plan.seeds:
+        found.append(Point("base", "base", 0, seed))
+        for size in plan.sizes:
+            found.append(Point("start", "start", size, seed))
+            arms = sorted(plan.live.items(), key=lambda item: item[1].equal_tokens_to is not None)
+            found += [Point("arm", name, size, seed) for name, _ in arms]
+        for size in reversed(plan.sft.sizes if plan.sft else []):  # the longest first
+            found += _grid(bench, size, seed)
+            found.append(Point("sft", "sft", size, seed))
+    return found
+
+
+def _grid(bench: Bench, size: int, seed: int) -> list[Point]:
+    assert bench.plan.sft is not None
+    return [Point("grid", "grid", size, seed, choice) for choice in bench.plan.sft.choices(size)]
+
+
+def needs(bench: Bench, point: Point) -> list[Point]:
+    """The points that must be done before this one."""
+    base = Point("base", "base", 0, point.seed)
+    if point.kind == "base":
+        return []
+    if point.kind in ("start", "grid"):
+        return [base]
+    if point.kind == "sft":
+        start = Point("start", "start", judged_by(bench, point.size), point.seed)
+        return [start, *_grid(bench, point.size, point.seed)]
+    before = [Point("start", "start", point.size, point.seed)]
+    other = bench.plan.live[point.arm].equal_tokens_to
+    return before if other is None else [*before, Point("arm", other, point.size, point.seed)]
+
+
+def judged_by(bench: Bench, size: int) -> int:
+    """The size whose start policy's spurious steps stand for `size`: the same, or else the arms' largest."""
+    return size if size in bench.plan.sizes else max(bench.plan.sizes)
+
+
+def given(bench: Bench, point: Point) -> Given:
+    """What the finished points before this one say."""
+    if point.kind == "sft":
+        tried = [(stored(bench, p), p) for p in _grid(bench, point.size, point.seed)]
+        rows = [(record["row"], p.choice) for record, p in tried]
+        winner = max(rows, key=lambda t: t[0]["validation_pass_at_1"])[1]  # the first of equals
+        many, greedy = (
+            max(rows, key=lambda t: (t[0][f"validation_{name}"], t[0]["validation_pass_at_1"]))[1]
+            for name in ("pass_at_k", "greedy")
+        )
+        seconds = sum(row["train_seconds"] for row, _ in rows)
+        note = f"best of {len(tried)} trainings, which took {seconds:.0f} s together"
+        for what, other in (("pass@k", many), ("T=0", greedy)):
+            if other is not None and other != winner:
+                note += f"; {what}: of the best there, lr {other[0]:g} x {other[1]} epochs"
+        return Given(choice=winner, k_choice=many, greedy_choice=greedy, note=note)
+    if point.kind != "arm":
+        return Given()
+    arm = bench.plan.live[point.arm]
+    if arm.equal_tokens_to is None:
+        return Given()
+    other = stored(bench, Point("arm", arm.equal_tokens_to, point.size, point.seed))["row"]
+    rounds = arm.rounds or bench.recipe.rounds
+    n = equal_n(other, point.size, rounds)
+    return Given(n, note=f"sample.n {n} for the {other['generated_tokens']:,} tokens of {arm.equal_tokens_to}")
+
+
+def equal_n(other: dict[str, Any], size: int, rounds: int) -> int:
+    """Samples per problem and round with which an arm without labels generates at least the tokens of `other` (a
+    row of points.csv), as far as its samples are as long."""
+    drawn = other["samples_n"] * size * other["rounds"]
+    per_sample = (other["generated_tokens"] - other["label_tokens"]) / max(1, drawn)
+    return max(1, math.ceil(other["generated_tokens"] / max(1e-9, per_sample * size * rounds)))
+
+
+def recipe_of(bench: Bench, point: Point, given: Given | None = None) -> Recipe:
+    """The recipe that a point is a run of.
+
+    Raises:
+        pydantic.ValidationError: the arm's settings are no recipe's.
+    """
+    given = given or Given()
+    body = copy.deepcopy(bench.body)
+    for part in ("sample", "label", "problems"):
+        body[part] = dict(body.get(part) or {})
+    body["seed"] = body["sample"]["seed"] = body["label"]["seed"] = point.seed
+    if hasattr(bench.recipe.problems, "seed"):
+        body["problems"]["seed"] = point.seed
+    if bench.recipe.policy.build is not None:
+        body["policy"]["build"]["seed"] = point.seed
+    body["problems"]["train"] = point.size or min(bench.plan.sizes)
+    body["name"] = point.name
+    body["output_dir"], body["store"] = str(bench.folder / "points" / point.name), bench.recipe.store
+    body["threads"] = bench.recipe.threads or 1
+    start = dict(body["policy"]["start"])
+    choice = given.choice or point.choice
+    if bench.plan.sft is not None and choice is not None:
+        start |= {**bench.plan.sft.train, "learning_rate": choice[0], "num_train_epochs": choice[1]}
+    body["policy"]["start"] = _lenient(start)
+    train = dict(body.get("train") or {})
+    if point.kind != "arm":
+        return Recipe.model_validate({**body, "train": {**train, "method": "sft"}})
+    arm = bench.plan.live[point.arm]
+    if given.n is not None:
+        body["sample"]["n"] = given.n
+    body["label"]["shuffle"] = arm.shuffle_labels
+    own = _lenient({"guards": train.get("guards", {}), **arm.train})
+    body["arms"] = {point.arm: {**own, "method": arm.method}}
+    return Recipe.model_validate(body)
+
+
+def _lenient(section: dict[str, Any]) -> dict[str, Any]:
+    """A tripped guard is a result, unless the section says otherwise."""
+    guards = section.get("guards", {})
+    return {**section, "guards": guards if guards is None else {"on_trip": "keep", **guards}}
+
+
+def settings(section: TrainSection) -> tuple[float, float]:
+    """(learning rate, epochs) that a training uses."""
+    fields = METHODS[section.method].split(section.fields)[1]
+    return float(fields.get("learning_rate", 0.0)), float(fields.get("num_train_epochs", 3))
+
+
+def key_of(bench: Bench, point: Point, given: Given) -> str:
+    """The fingerprint of everything that a point's row depends on."""
+    recipe = recipe_of(bench, point, given).model_dump(
+        mode="json", exclude={"output_dir", "store", "report", "threads"}
+    )
+    extra: list[Any] = [bench.plan.spurious_steps, given.note]
+    if point.kind == "grid" and bench.plan.sft is not None:
+        extra = [bench.plan.largest, bench.plan.sft.validation]
+    if point.kind == "sft":
+        extra += [judged_by(bench, point.size), given.k_choice, given.greedy_choice]
+    return fingerprint("point", VERSION, point.kind, recipe, extra)
+
+
+def record_path(bench: Bench, point: Point) -> Path:
+    return bench.folder / "points" / f"{point.name}.json"
+
+
+def stored(bench: Bench, point: Point) -> dict[str, Any]:
+    """What a finished point left: `key`, `row`, `problems`, `stages`, `seconds`."""
+    found: dict[str, Any] = json.loads(record_path(bench, point).read_text())
+    return found
+
+
+def finished(bench: Bench, point: Point, key: str) -> bool:
+    """Is the point done with these very settings? (What isn't whole JSON of ours counts as not done.)"""
+    try:
+        return bool(stored(bench, point).get("key") == key)
+    except (OSError, json.JSONDecodeError, AttributeError):
+        return False

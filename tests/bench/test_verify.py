@@ -1,0 +1,45 @@
+"""`negrl bench verify` on a few rows: who is right is told by the files, and every difference is listed."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from negrl.bench.verify import Item, compare, gsm8k_solutions, main
+from negrl.records import UNDECIDED
+
+pytestmark = pytest.mark.slow
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def test_differences_say_who_is_right() -> None:
+    items = [
+        Item("base", r"\boxed{11_2}", "11", False),
+        Item("two boxes", r"\boxed{1} and \boxed{2}", "2", True),
+        Item("no marker", "we get 7", "8", False),
+        Item("same", r"\boxed{\sqrt{4}}", "2", True),
+        Item("nobody knows", "it is 7", "7", None),
+    ]
+    result = compare("made up", items, workers=1)
+    assert [(d.item.name, d.ours.value, d.plain, d.who) for d in result.differences] == [
+        ("base", UNDECIDED, "correct", "neither"),
+        ("two boxes", UNDECIDED, "incorrect", "neither"),
+        ("no marker", UNDECIDED, "incorrect", "math-verify"),
+        ("nobody knows", UNDECIDED, "correct", ""),
+    ]
+    assert (result.rows, result.known, result.our_hits, result.plain_hits, result.opposite) == (5, 4, 1, 2, 0)
+    assert not result.our_wrong
+
+
+def test_the_report_and_the_table_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (DATA / "math_train.jsonl.gz").is_file():
+        pytest.skip("../shared/data is not here")
+    assert gsm8k_solutions(DATA, 1)[0].gold == "18"
+    main(DATA, tmp_path / "verify", limit=6)
+    page = (tmp_path / "verify.md").read_text()
+    assert capsys.readouterr().out.strip() == page.strip()
+    assert "| GSM8K solutions | 24 | 1 |" in page and "| MATH gold solutions | 6 | 2 |" in page
+    with open(tmp_path / "verify.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["row"] for row in rows if row["file"] == "GSM8K solutions"] == ["line 6, 175b_finetuning"]
