@@ -25,7 +25,8 @@ STEPS_BETWEEN_VOTES = 20
 
 
 class TimedCheckpoints(TrainerCallback):
-    """Asks for a checkpoint when the last one is `seconds` old: a short run never pays for one."""
+    """Asks for a checkpoint when the last one is `seconds` old: a short run never pays for one. It waits for the end of
+    a logging window, so that a resumed training averages over the same steps in its log as an undisturbed one."""
 
     def __init__(self, seconds: float = SECONDS_BETWEEN):
         self.seconds = seconds
@@ -36,6 +37,8 @@ class TimedCheckpoints(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.world_size > 1 and state.global_step % STEPS_BETWEEN_VOTES:
+            return
+        if args.logging_strategy == "steps" and state.global_step % max(1, state.logging_steps):
             return
         due = [time.monotonic() - self._last >= self.seconds and state.global_step < state.max_steps]
         if args.world_size > 1:
