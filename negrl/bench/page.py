@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError, nearest
+from negrl.files import write_atomic
 from negrl.progress import thousands
 
 
@@ -60,6 +61,14 @@ def read_csv(path: Path, columns: Sequence[Column]) -> list[dict[str, Any]]:
                 raise InputError(f"{path}, line {line}: {column.name} {error}, not {text[:40]!r}") from None
         rows.append(found)
     return rows
+
+
+def write_files(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """`files`, by what comes after `out` in their names: ".md", "-costs.png"."""
+    paths = [out.with_name(out.name + end) for end in files]
+    for path, data in zip(paths, files.values(), strict=True):
+        write_atomic(path, data)
+    return paths
 
 
 def text_of(path: Path) -> str:
@@ -155,16 +164,6 @@ def render(template: str, **data: Any) -> str:
         loader=PackageLoader("negrl.bench", "pages"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=False,  # Markdown: `code` and `cell` take care of foreign text
     )  # fmt: skip
-    environment.globals.update(
-        number=number,
-        between=between,
-        gap=gap,
-        percent=percent,
-        count=count,
-        listed=listed,
-        code=code,
-        float=float,
-        zip=zip,
-        thousands=thousands,
-    )
+    cells = (number, between, gap, percent, count, listed, code, thousands, float)
+    environment.globals.update({function.__name__: function for function in cells})
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(f"{template}.j2").render(data)).strip() + "\n"

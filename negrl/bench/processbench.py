@@ -146,7 +146,6 @@ def read(file: Path) -> list[Row]:
 def predict(rows: Sequence[Row], labeler: Labeler, section: LabelSection) -> list[int]:
     """For each solution the first step that the labeler, through credit, calls pit, bad or spurious; else -1.
     The steps are the file's own, one stand-in token each."""
-
     labeler.start(
         [
             Task(
@@ -178,7 +177,6 @@ def page(scores: Sequence[Score], labeler: str, files: Sequence[Path], out: Path
 
 
 def _share(part: int, whole: int) -> str:
-
     if not whole:
         return "–"
     low, high = wilson(part, whole, CONFIDENCE)

@@ -13,6 +13,7 @@ import numpy as np
 from negrl.intervals import percentiles
 
 CONFIDENCE = 0.95
+"""Of every interval of the benches."""
 
 
 def resamples(items: int, draws: int, seed: int | Sequence[int]) -> np.ndarray:
@@ -32,23 +33,23 @@ def seed_weights(seeds: int, draws: int, seed: int = 0) -> np.ndarray:
     return 1 / seeds + scale * (counts - 1 / seeds)
 
 
-def seed_interval(values: Sequence[float], draws: int = 2000, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def seed_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
     """Interval of the mean of one number per seed; NaN, NaN for fewer than two."""
     found = np.asarray(values, dtype=np.float64)
     if len(found) < 2:
         return float("nan"), float("nan")
-    return censored(seed_weights(len(found), draws) @ found, confidence)
+    return censored(seed_weights(len(found), draws) @ found)
 
 
-def interval(drawn: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def interval(drawn: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Percentile interval; draws that measured nothing (NaN) are left out."""
     found = np.asarray(drawn, dtype=np.float64)
     found = found[~np.isnan(found)]
-    return percentiles(found, confidence) if len(found) else (float("nan"), float("nan"))
+    return percentiles(found, CONFIDENCE) if len(found) else (float("nan"), float("nan"))
 
 
-def censored(drawn: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def censored(drawn: np.ndarray) -> tuple[float, float]:
     """Percentile interval without interpolation: an end is infinite (censored) only when that quantile is."""
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low = np.quantile(drawn, tail, method="lower")
     return float(low), float(np.quantile(drawn, 1 - tail, method="higher"))

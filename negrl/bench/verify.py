@@ -9,7 +9,6 @@ every different verdict is listed with who is right; else the column is left for
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
@@ -21,10 +20,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from negrl.bench.page import Column, render, to_csv
+from negrl.bench.page import Column, render, to_csv, write_files
 from negrl.files import read_rows
+from negrl.pipeline.finish import hardware
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Verdict
-from negrl.store import write_atomic
 from negrl.verify import Verifier
 from negrl.verify.extract import gold_answer
 from negrl.verify.section import VerifySection
@@ -38,6 +37,8 @@ COLUMNS = tuple(
     for name in ("file", "row", "gold", "answer", "method", "negrl", "negrl_reason", "math_verify", "why", "right")
 )
 """A row for each different verdict."""
+PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy", "pebble")
+"""What the figures depend on."""
 GSM8K_COLUMNS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
 
@@ -50,26 +51,45 @@ class Item:
     gold: str
     right: bool | None
 
+    @property
+    def truth(self) -> str:
+        """The verdict that it deserves; empty where nobody knows."""
+        return "" if self.right is None else CORRECT if self.right else INCORRECT
+
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One item on which the two sides say different things. `plain` also says what it made of the two texts."""
+class Judged:
+    """What the two sides say of one item. `plain` also says when math-verify read nothing; `read` is what it read."""
 
-    file: str
     item: Item
     ours: Verdict
     plain: str
-    reason: str
+    read: str
 
     @property
     def who(self) -> str:
-        """Who is right: undecided is not wrong, but no answer either."""
-        if self.item.right is None:
+        """Who is right where they differ: undecided is not wrong, but no answer either."""
+        if not self.item.truth:
             return ""
-        truth = CORRECT if self.item.right else INCORRECT
-        if self.ours.value == truth:
+        if self.ours.value == self.item.truth:
             return "negrl"
-        return "math-verify" if self.plain == truth else "neither"
+        return "math-verify" if self.plain == self.item.truth else "neither"
+
+    @property
+    def why(self) -> str:
+        """Where the two part ways, as far as a rule can tell."""
+        ours, gold = self.ours, self.item.gold
+        if ours.reason == "no_answer":
+            return (
+                f"no marked answer; math-verify takes {self.read} out of the text" if self.read else "no marked answer"
+            )
+        if self.plain == "nothing read":
+            return "math-verify reads nothing in the response"
+        if ours.reason is not None:
+            return f"negrl does not settle '{ours.answer}' against '{gold}' ({ours.reason})"
+        if ours.answer == gold:
+            return f"the answer is the gold text; math-verify reads {self.read}"
+        return f"negrl reads '{ours.answer}' ({ours.method}), math-verify {self.read or 'nothing'}"
 
 
 @dataclass(slots=True)
@@ -78,20 +98,37 @@ class Comparison:
 
     file: str
     workers: int
-    rows: int = 0
+    judged: list[Judged] = field(default_factory=list)
     our_seconds: float = 0.0
     plain_seconds: float = 0.0
-    ours: Counter[str] = field(default_factory=Counter)
-    plain: Counter[str] = field(default_factory=Counter)
-    our_hits: int = 0
-    plain_hits: int = 0
-    """Verdicts that are the truth, of `known`."""
-    our_calls: int = 0
-    """Rows that are called correct if and only if they are right, of `known`."""
-    known: int = 0
-    our_wrong: list[tuple[Item, Verdict]] = field(default_factory=list)
-    """Ours that are correct or incorrect, and not the truth."""
-    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def known(self) -> int:
+        """Items of which the truth is known."""
+        return sum(bool(j.item.truth) for j in self.judged)
+
+    @property
+    def our_hits(self) -> int:
+        """Our verdicts that are the truth, of `known`."""
+        return sum(j.ours.value == j.item.truth for j in self.judged)
+
+    @property
+    def our_calls(self) -> int:
+        """Rows that are called correct if and only if they are right, of `known`."""
+        return sum((j.ours.value == CORRECT) == j.item.right for j in self.judged)
+
+    @property
+    def plain_hits(self) -> int:
+        return sum(j.plain == j.item.truth for j in self.judged)
+
+    @property
+    def our_wrong(self) -> list[Judged]:
+        """Where ours is correct or incorrect, and not the truth."""
+        return [j for j in self.judged if j.item.truth and j.ours.value not in (j.item.truth, UNDECIDED)]
+
+    @property
+    def differences(self) -> list[Judged]:
+        return [j for j in self.judged if j.ours.value != j.plain]
 
     @property
     def opposite(self) -> int:
@@ -99,13 +136,13 @@ class Comparison:
         return sum(d.ours.value != UNDECIDED and d.plain in (CORRECT, INCORRECT) for d in self.differences)
 
     @property
-    def undecided(self) -> int:
-        return sum(count for said, count in self.ours.items() if said.startswith(UNDECIDED))
+    def ours(self) -> Counter[str]:
+        return Counter(j.ours.value for j in self.judged)
 
     @property
     def reasons(self) -> dict[str, int]:
         """Why verdicts are undecided."""
-        return {name: n for name, n in sorted(self.ours.items()) if ":" in name}
+        return dict(sorted(Counter(f"{j.ours.value}: {j.ours.reason}" for j in self.judged if j.ours.reason).items()))
 
     @property
     def who(self) -> dict[str, int]:
@@ -133,11 +170,9 @@ def main(data: Path, out: Path, limit: int | None = None) -> None:
         compare("ProcessBench GSM8K", processbench(data, "gsm8k", limit), workers=1),
         compare("ProcessBench MATH", processbench(data, "math", limit), workers=2),
     ]
-    text = page(results, command)
+    text, table = page(results, command), [row for r in results for row in rows(r)]
     print(text)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out.with_suffix(".md"), text.encode())
-    write_atomic(out.with_suffix(".csv"), to_csv(COLUMNS, (row for r in results for row in rows(r))))
+    write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, table)})
 
 
 def gsm8k_solutions(data: Path, limit: int | None = None) -> list[Item]:
@@ -176,7 +211,7 @@ def compare(file: str, items: Sequence[Item], workers: int) -> Comparison:
     verifier = Verifier(VerifySection(workers=workers, conclusion=True))  # as `negrl verify`
     verifier.verify(r"\boxed{1+1}", "2")
     plain_verdict("1", "1")
-    result = Comparison(file, workers, len(items))
+    result = Comparison(file, workers)
     for start in range(0, len(items), _BLOCK):
         block = items[start : start + _BLOCK]
         began = time.perf_counter()
@@ -185,19 +220,8 @@ def compare(file: str, items: Sequence[Item], workers: int) -> Comparison:
         plain = [plain_verdict(item.response, item.gold) for item in block]
         result.our_seconds += between - began
         result.plain_seconds += time.perf_counter() - between
-        for item, our, (said, read) in zip(block, ours, plain, strict=True):
-            result.ours[our.value if our.reason is None else f"{our.value}: {our.reason}"] += 1
-            result.plain[said] += 1
-            if item.right is not None:
-                truth = CORRECT if item.right else INCORRECT
-                result.known += 1
-                result.our_hits += our.value == truth
-                result.our_calls += (our.value == CORRECT) == item.right
-                result.plain_hits += said == truth
-                if our.value not in (truth, UNDECIDED):
-                    result.our_wrong.append((item, our))
-            if our.value != said:
-                result.differences.append(Difference(file, item, our, said, why(item, our, said, read)))
+        found = zip(block, ours, plain, strict=True)
+        result.judged += [Judged(item, our, said, read) for item, our, (said, read) in found]
     return result
 
 
@@ -211,36 +235,23 @@ def plain_verdict(response: str, gold: str) -> tuple[str, str]:
     return said if found else "nothing read", " / ".join(str(f)[:60] for f in found)
 
 
-def why(item: Item, ours: Verdict, said: str, read: str) -> str:
-    """Where the two part ways, as far as a rule can tell."""
-    if ours.reason == "no_answer":
-        return f"no marked answer; math-verify takes {read} out of the text" if read else "no marked answer"
-    if said == "nothing read":
-        return "math-verify reads nothing in the response"
-    if ours.reason is not None:
-        return f"negrl does not settle '{ours.answer}' against '{item.gold}' ({ours.reason})"
-    if ours.answer == item.gold:
-        return f"the answer is the gold text; math-verify reads {read}"
-    return f"negrl reads '{ours.answer}' ({ours.method}), math-verify {read or 'nothing'}"
-
-
 def rows(r: Comparison) -> list[dict[str, str | None]]:
     """Every different verdict, for the CSV; `right` is empty where a person has to say."""
     return [
         {"file": r.file, "row": d.item.name, "gold": d.item.gold, "answer": d.ours.answer, "method": d.ours.method,
-         "negrl": d.ours.value, "negrl_reason": d.ours.reason, "math_verify": d.plain, "why": d.reason, "right": d.who}
+         "negrl": d.ours.value, "negrl_reason": d.ours.reason, "math_verify": d.plain, "why": d.why, "right": d.who}
         for d in r.differences
     ]  # fmt: skip
 
 
 def page(results: Sequence[Comparison], command: str) -> str:
     """Speed, agreement, every difference."""
-    wrong = [
-        (r.file, item, verdict, CORRECT if item.right else INCORRECT) for r in results for item, verdict in r.our_wrong
-    ]
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    machine = f"{hardware()}, load {os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}, {packages}."
     return render(
-        "verify.md", command=command, hardware=hardware(), results=results, wrong=wrong, cell=_cell, CORRECT=CORRECT,
-        INCORRECT=INCORRECT, SHOWN=_SHOWN, differences=differences([row for r in results for row in rows(r)]),
+        "verify.md", command=command, machine=machine, results=results, cell=_cell, CORRECT=CORRECT,
+        INCORRECT=INCORRECT, UNDECIDED=UNDECIDED, SHOWN=_SHOWN,
+        differences=differences([row for r in results for row in rows(r)]),
     )  # fmt: skip
 
 
@@ -255,17 +266,3 @@ def _cell(text: str | None) -> str:
     """Table text: a model's, so cut and without anything that Markdown or HTML would take up."""
     text = " ".join((text or "").split())[:100].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "'").replace("$", "\\$").replace("*", "\\*")
-
-
-def hardware() -> str:
-    """The machine and the versions that a figure depends on."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
-        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
-    packages = ", ".join(
-        f"{name} {version(name)}" for name in ("math-verify", "latex2sympy2_extended", "sympy", "pebble")
-    )
-    load = os.getloadavg()[0]
-    return (
-        f"{os.cpu_count()} cores ({model}), load {load:.1f} at the end; Python {platform.python_version()}, {packages}."
-    )

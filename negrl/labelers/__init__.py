@@ -35,7 +35,10 @@ def _open(name: str, section: Any, value: Callable[[Problem, str], float] | None
         return _open(other, section.model_copy(update=changes), value)
 
     spec = LABELERS[name]
-    return spec.open(Opening(_Declared(spec, section), value, part))
+    labeler = spec.open(Opening(_Declared(spec, section), value, part))
+    if labeler.name != name:
+        raise ValueError(f"labeler {name} calls itself {labeler.name}, which is what its steps would be labeled with")
+    return labeler
 
 
 class _Declared:
@@ -44,6 +47,8 @@ class _Declared:
     def __init__(self, spec: LabelerSpec, section: Any):
         self._name, self._section = spec.name, section
         self._readable = {*spec.options.model_fields, *spec.reads, "confidence"}
+        if unknown := self._readable - set(type(section).model_fields):
+            raise AttributeError(f"labeler {self._name} reads {unknown.pop()}, which is not a key of the label section")
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._readable:

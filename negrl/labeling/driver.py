@@ -144,6 +144,11 @@ def label_traces(
     while asks := labeler.ask():
         if "rollouts" not in labeler.needs:
             raise ValueError(f"labeler {labeler.name} asks for rollouts but does not declare that it needs them")
+        for ask in asks:
+            if not (0 <= ask.trace < len(prefixes) and -1 <= ask.step_index < len(prefixes[ask.trace]) - 1):
+                raise ValueError(
+                    f"labeler {labeler.name} asks for step {ask.step_index} of task {ask.trace}: no such step"
+                )
         asked += sum(a.count for a in asks)
         labeler.tell(stream.answer(asks, prefixes))
 
@@ -219,6 +224,7 @@ def _step_rows(
     labels = ["unlabelled"] * len(spans)
     if task is not None and trace.verdict is not None:
         values, advantages = labeler.values(task), labeler.advantages(task)
+        _check_answer(labeler, trace, len(spans), values, advantages)
         labels = label_steps(values, advantages, trace.verdict, section)
     rows = []
     for i, span in enumerate(spans):
@@ -243,3 +249,17 @@ def _step_rows(
             )
         )
     return rows
+
+
+def _check_answer(
+    labeler: Labeler, trace: Trace, steps: int, values: list[Estimate | None], advantages: list[Difference | None]
+) -> None:
+    """Raises ValueError: a labeler's answer is not one, which would otherwise train as if it were."""
+    if not len(values) == len(advantages) == steps:
+        raise ValueError(
+            f"labeler {labeler.name}: {len(values)} values and {len(advantages)} advantages for the {steps} steps of "
+            f"trace {trace.trace_id}"
+        )
+    for step, value in enumerate(values):
+        if value is not None and not 0 <= value.value <= 1:  # NaN, too
+            raise ValueError(f"labeler {labeler.name}: value {value.value} of step {step} of trace {trace.trace_id}")

@@ -212,12 +212,10 @@ def hardware() -> str:
     """CPU count and model, and the GPUs where torch is loaded and sees some."""
     import sys
 
-    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        models = [line.split(":", 1)[1].strip() for line in lines]
-        name = models[0] if models else name
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()  # processor() starts a process
     text = f"{os.cpu_count()} x {name}"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -87,7 +87,7 @@ def test_labels_of_a_replay_are_those_of_the_live_engine(first: tuple[Path, Labe
     frame = Frame(recipe, Reporter(Console(file=io.StringIO())))
     base = next((folder / "run" / "stages").glob("base-*"))
     who = stages.subject(frame, preflight(recipe), "base", Policy(base.name, str(base / "model")))
-    section = dict(ladder(recipe, FEW))["fixed K=4"]
+    section = next(section for labeler, k, section in ladder(recipe, FEW) if (labeler, k) == ("fixed", 4))
     kept = stages.label(frame, who, section, "fixed K=4", frame.engine(who.policy))
     assert kept.reused
     timed = stages.overhead(frame, who, section, "live", who.policy.model, 0, problems=1000)

@@ -104,16 +104,16 @@ def test_the_ratio_of_a_labeler_that_is_eight_times_as_cheap() -> None:
     budgets = [random_sums(e, t) for e, t in ((0.2, 5), (0.1 * math.sqrt(2), 10), (0.05 * math.sqrt(2), 40))]
     draws = resamples(40, 200, seed=3)
     assert draws.shape == (200, 40) and (draws.sum(axis=1) == 40).all()
-    ratio = token_ratio(peer, budgets, METRICS["rmse"], draws, 0.95)
+    ratio = token_ratio(peer, budgets, METRICS["rmse"], draws)
     # 0.1 lies halfway between the last two budgets in logs: 20 tokens. Every resample says the same.
     assert ratio.value == pytest.approx(8) and (ratio.low, ratio.high) == (pytest.approx(8), pytest.approx(8))
     assert not ratio.at_least and ratio.missed == 0
-    assert token_ratio(peer, budgets[:2], METRICS["rmse"], draws, 0.95).value is None
-    assert token_ratio(peer, budgets[2:], METRICS["rmse"], draws, 0.95).at_least
+    assert token_ratio(peer, budgets[:2], METRICS["rmse"], draws).value is None
+    assert token_ratio(peer, budgets[2:], METRICS["rmse"], draws).at_least
     assert not ratio.free
-    assert token_ratio(peer, [random_sums(0.09, 0), *budgets], METRICS["rmse"], draws, 0.95).free
-    assert not token_ratio(peer, [random_sums(0.11, 0), *budgets], METRICS["rmse"], draws, 0.95).free
-    noisy = token_ratio(random_sums(0.1, 160, seed=1), budgets, METRICS["rmse"], draws, 0.95)
+    assert token_ratio(peer, [random_sums(0.09, 0), *budgets], METRICS["rmse"], draws).free
+    assert not token_ratio(peer, [random_sums(0.11, 0), *budgets], METRICS["rmse"], draws).free
+    noisy = token_ratio(random_sums(0.1, 160, seed=1), budgets, METRICS["rmse"], draws)
     assert noisy.low < noisy.value < noisy.high  # type: ignore[operator]
 
 

@@ -130,13 +130,13 @@ def test_an_interval_is_censored_only_where_its_quantile_is() -> None:
 
 def test_words_of_a_reading() -> None:
     def text(value: float, low: float, high: float) -> str:
-        return str(Reading(value, low, high, least=0.25, most=32, above=0, below=0))
+        return str(Reading(value, low, high, least=0.25, most=32, above=0))
 
     assert text(12.3, 8.04, np.inf) == "12x [8, > 32]"
     assert text(np.inf, np.inf, np.inf) == "> 32x [> 32]"
     assert text(0.0, 0.0, 1.25) == "< 0.25x [< 0.25, 1.2]"
-    assert Reading(np.inf, np.inf, np.inf, 0.25, 32, 1, 0).at_least == 32
-    assert Reading(np.inf, 9.0, np.inf, 0.25, 32, 0.9, 0).at_least == 9
+    assert Reading(np.inf, np.inf, np.inf, 0.25, 32, 1).at_least == 32
+    assert Reading(np.inf, 9.0, np.inf, 0.25, 32, 0.9).at_least == 9
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_words_of_a_reading() -> None:
 )  # fmt: skip
 def test_on_which_side_of_one(low: float, high: float, least: float, side: int) -> None:
     """ "< 8x" is no loss: it may be 7x."""
-    assert Reading(low, low, high, least=least, most=32 * least, above=0, below=0).side == side
+    assert Reading(low, low, high, least=least, most=32 * least, above=0).side == side
 
 
 def coverage(

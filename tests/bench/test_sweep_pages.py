@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from negrl.bench.page import read_csv, to_csv
-from negrl.bench.sweep import report, results
+from negrl.bench.sweep import results
 from negrl.bench.sweep.compare import blocks, compare, standings
 from negrl.bench.sweep.report import MULTIPLIERS, efficiency_page, reading_of, write_efficiency, write_methods
 from negrl.bench.sweep.results import read
@@ -171,8 +171,7 @@ def test_a_control_that_gains_is_called_out(tmp_path: Path) -> None:
     arms = {a: {**x, "times": 30 if a == "control" else x["times"]} for a, x in ARMS.items()}
     folder = make(tmp_path / "run", arms=arms)
     assert "`control` on 64 problems is significantly above its start policy" in page(folder)
-    row = next(r for r in compare(read(folder)).rows if (r.arm, r.size) == ("control", 64))
-    gain = report.over_start(read(folder), row)
+    gain = read(folder).gap(("start", 64), ("control", 64))
     assert gain is not None and gain[0] > gain[1] > 0
 
 
@@ -270,7 +269,7 @@ def broken(folder: Path, name: str, old: str, new: str) -> None:
         ("grid.csv", "chosen", "picked", "no column 'chosen'"),
         ("costs.json", "{", "[{", "not JSON"),
         ("bench.yaml", "recipe:", "recipes:", "keys recipe and bench"),
-        ("bench.yaml", "recipe:", "recipe: [", "not YAML"),
+        ("bench.yaml", "recipe:", "recipe: [", "not valid YAML"),
     ],
 )
 def test_foreign_files(folder: Path, tmp_path: Path, name: str, old: str, new: str, says: str) -> None:

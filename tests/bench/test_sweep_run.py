@@ -264,6 +264,10 @@ def test_files_stand_on_each_other(tmp_path: Path) -> None:
     (tmp_path / "circle.yaml").write_text("extends: circle.yaml\n")
     with pytest.raises(InputError, match="is it a circle"):
         load_bench(tmp_path / "circle.yaml")
+    for text, says in (("bnech: {}", "unknown key 'bnech' (did you mean 'bench'?)"), ("bench: {}", "required key")):
+        (tmp_path / "part.yaml").write_text(text)
+        with pytest.raises(InputError, match=re.escape(says)):
+            load_bench(tmp_path / "part.yaml")
     assert load_bench(QUICK.with_name("chain-8.yaml")).body["problems"]["operations"] == 8
     with pytest.raises(InputError, match=r"chain-8\.yaml: a bench file, not a recipe: negrl bench"):
         load_recipe(QUICK.with_name("chain-8.yaml"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from negrl.bench.verify import Item, compare, gsm8k_solutions, main
+from negrl.bench.verify import Item, compare, gsm8k_solutions, main, page
 from negrl.records import UNDECIDED
 
 pytestmark = pytest.mark.slow
@@ -17,9 +17,9 @@ def test_differences_say_who_is_right() -> None:
     items = [
         Item("base", r"\boxed{11_2}", "11", False),
         Item("two boxes", r"\boxed{1} and \boxed{2}", "2", True),
-        Item("no marker", "we get 7", "8", False),
+        Item("no marker", "7 apples.\n\nThe rest rots.", "8", False),
         Item("same", r"\boxed{\sqrt{4}}", "2", True),
-        Item("nobody knows", "it is 7", "7", None),
+        Item("nobody knows", "7 apples.\n\nThe rest rots.", "7", None),
     ]
     result = compare("made up", items, workers=1)
     assert [(d.item.name, d.ours.value, d.plain, d.who) for d in result.differences] == [
@@ -28,8 +28,17 @@ def test_differences_say_who_is_right() -> None:
         ("no marker", UNDECIDED, "incorrect", "math-verify"),
         ("nobody knows", UNDECIDED, "correct", ""),
     ]
-    assert (result.rows, result.known, result.our_hits, result.plain_hits, result.opposite) == (5, 4, 1, 2, 0)
+    assert (len(result.judged), result.known, result.our_hits, result.plain_hits, result.opposite) == (5, 4, 1, 2, 0)
+    assert result.our_calls == 3  # two wrong ones are not called correct
     assert not result.our_wrong
+
+
+def test_a_verdict_that_is_the_opposite_of_the_truth_is_listed() -> None:
+    result = compare(
+        "made up", [Item("same", r"\boxed{3}", "3", False), Item("other", r"\boxed{4}", "3", False)], workers=1
+    )
+    assert [j.item.name for j in result.our_wrong] == ["same"]
+    assert "| made up same | 3 | 3 | correct | incorrect |" in page([result], "negrl bench verify")
 
 
 def test_the_report_and_the_table_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,9 +46,9 @@ def test_the_report_and_the_table_are_written(tmp_path: Path, capsys: pytest.Cap
         pytest.skip("../shared/data is not here")
     assert gsm8k_solutions(DATA, 1)[0].gold == "18"
     main(DATA, tmp_path / "verify", limit=6)
-    page = (tmp_path / "verify.md").read_text()
-    assert capsys.readouterr().out.strip() == page.strip()
-    assert "| GSM8K solutions | 24 | 1 |" in page and "| MATH gold solutions | 6 | 2 |" in page
+    text = (tmp_path / "verify.md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip()
+    assert "| GSM8K solutions | 24 | 1 |" in text and "| MATH gold solutions | 6 | 2 |" in text
     with open(tmp_path / "verify.csv", newline="") as table:
         rows = list(csv.DictReader(table))
     assert [row["row"] for row in rows if row["file"] == "GSM8K solutions"] == ["line 6, 175b_finetuning"]

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from negrl.labelers.adaptive import AdaptiveLabeler
+from negrl.labelers.adaptive.labeler import AdaptiveLabeler
 from negrl.labelers.base import Branch, Outcome, Task
 from negrl.labelers.fixed import FixedLabeler
 from negrl.recipe import LabelSection

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from negrl.labelers.base import Branch, Task
-from negrl.labelers.belief import BeliefLabeler, ridge_logistic
+from negrl.labelers.belief.labeler import BeliefLabeler, ridge_logistic
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.steps.split import Span
 from negrl.steps.values import estimate, exact

@@ -313,3 +313,8 @@ def test_an_option_must_not_hide_a_common_key() -> None:
 def test_prm_and_beliefs_do_not_go_together() -> None:
     with pytest.raises(InputError, match="prm and beliefs can't be read together"):
         open_labeler(LabelSection(labeler="consensus", agree=("prm", "belief"), prm="x", belief="!"))
+
+
+def test_a_declaration_with_a_slip_is_refused() -> None:
+    with pytest.raises(AttributeError, match="labeler careless reads dead_zne, which is not a key"):
+        _Declared(LabelerSpec("careless", lambda opening: None, reads=("dead_zne",)), LabelSection())

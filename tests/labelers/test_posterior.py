@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from negrl.labelers.posterior import _GRID, _JUMP, PathPosterior
+from negrl.labelers.adaptive.posterior import _GRID, _JUMP, PathPosterior
 
 
 def posterior(p, right, *, best_of=1, evidence=()):

@@ -23,7 +23,7 @@ from negrl.labeling.driver import LabelResult, label_traces
 from negrl.labeling.rollouts import Tools, cut_at
 from negrl.labeling.section import LabelSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
-from negrl.steps.values import estimate, prompt_values
+from negrl.steps.values import estimate, exact, prompt_values
 
 SECTION = LabelSection(labeler="fixed", split="chain", k=4)
 SAMPLE = SampleSection(max_tokens=20, temperature=0.7, top_p=0.9, top_k=5, stop=["?"])
@@ -468,3 +468,33 @@ def test_consensus_through_the_driver(world, chars) -> None:
     assert result.counts.reused > 0
     # "1;" is good for fixed alone; the fall after the third step is seen by both.
     assert [s.label for s in result.steps[:4]] == ["unlabelled", "neutral", "pit", "neutral"]
+
+
+@pytest.mark.parametrize(
+    ("values", "advantages", "message"),
+    [
+        (lambda v: v[:-1], lambda a: a, "labeler fixed: 2 values and 3 advantages for the 3 steps of trace"),
+        (lambda v: [exact(1.7), *v[1:]], lambda a: a, "labeler fixed: value 1.7 of step 0 of trace"),
+        (lambda v: [exact(math.nan), *v[1:]], lambda a: a, "labeler fixed: value nan of step 0 of trace"),
+    ],
+)
+def test_a_labeler_that_answers_nonsense_is_stopped(values, advantages, message: str, world, chars) -> None:
+    class Odd(FixedLabeler):
+        def values(self, trace):
+            return values(super().values(trace))
+
+        def advantages(self, trace):
+            return advantages([None] * 3)
+
+    with pytest.raises(ValueError, match=message):
+        label([world.trace("p", "1;1;!7"), world.trace("p", "1;2;!8")], chars, labeler=Odd(4, 0.9))
+
+
+@pytest.mark.parametrize("ask", [Ask(2, 0, 1), Ask(0, 9, 1), Ask(0, -2, 1)])
+def test_an_ask_for_what_is_not_there_is_stopped(ask: Ask, world, chars) -> None:
+    class Lost(FixedLabeler):
+        def ask(self):
+            return [ask]
+
+    with pytest.raises(ValueError, match=r"labeler fixed asks for step .*: no such step"):
+        label([world.trace("p", "1;!7"), world.trace("p", "1;!8")], chars, labeler=Lost(4, 0.9))

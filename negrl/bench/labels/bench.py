@@ -74,20 +74,20 @@ def _check(recipe: Recipe) -> None:
         raise InputError("bench label-cost: expected engine.kind: transformers and policy.dtype: float32")
 
 
-def ladder(recipe: Recipe, settings: Settings) -> list[tuple[str, LabelSection]]:
-    """Every labeler to compare, by name. The most rollouts come first: what asks for fewer finds them drawn."""
+def ladder(recipe: Recipe, settings: Settings) -> list[tuple[str, int, LabelSection]]:
+    """Every labeler to compare, and its budget. The most rollouts come first: what asks for fewer finds them drawn."""
     section = recipe.label
     text = getattr(section, "belief", None) or text_before(recipe.verify.extract)
     like = section.with_labeler
 
     peers = [("fixed", k) for k in sorted(settings.fixed, reverse=True)]
     peers += [("bisect", settings.bisect), ("first_zero", settings.first_zero)]
-    found = [(name_of(labeler, k), like(labeler, k=k)) for labeler, k in peers]
-    found += [("belief", like("belief", belief=text)), ("oracle", like("oracle"))]
+    found = [(labeler, k, like(labeler, k=k)) for labeler, k in peers]
+    found += [("belief", 0, like("belief", belief=text)), ("oracle", 0, like("oracle"))]
     for n in sorted({*settings.adaptive, default_rollouts(recipe)}, reverse=True):
         limits = {"max_rollouts": n} if n else {"max_rollouts": 1, "budget_tokens": 0}
-        found += [(name_of("adaptive", n), like("adaptive", **limits))]
-        found += [(name_of("blind", n), like("adaptive", step_chances=False, **limits))]
+        found += [("adaptive", n, like("adaptive", **limits))]
+        found += [("blind", n, like("adaptive", step_chances=False, **limits))]
     return found
 
 
@@ -131,8 +131,8 @@ def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[
     values, traces = stages.read_truth(known), who.labelled(section)
     engine = ReplayEngine(frame.engine(who.policy))
     measured = []
-    for name, setting in ladder(frame.recipe, settings):
-        done = stages.label(frame, who, setting, name, engine)
+    for labeler, budget, setting in ladder(frame.recipe, settings):
+        done = stages.label(frame, who, setting, name_of(labeler, budget), engine)
         steps: dict[str, list[Step]] = {}
         for step in done.stage.iterate("steps", Step):
             steps.setdefault(step.trace_id, []).append(step)
@@ -145,11 +145,7 @@ def _policy_cost(frame: Frame, who: Subject, settings: Settings, problems: list[
         for spent in done.stage.iterate("spent", stages.Spent):
             cost = {"tokens": spent.tokens, "rollouts": spent.rollouts}
             tallies[spent.problem_id].append(dict.fromkeys(FIELDS, 0.0) | cost)
-        options = setting.picked_options()
-        most = 0 if options.get("budget_tokens") == 0 else options.get("max_rollouts", 0)
-        budget = options.get("k", most)
-        kind = setting.labeler if options.get("step_chances", True) else "blind"
-        measured.append(Measured(kind, budget, table(tallies, problems)))
+        measured.append(Measured(labeler, budget, table(tallies, problems)))
     sampled = who.read()
     return PolicyCost(
         name=who.name, accuracy=sum(t.verdict == CORRECT for t in sampled) / len(sampled), traces=len(traces),

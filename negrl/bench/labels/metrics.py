@@ -45,13 +45,12 @@ _AT = {name: i for i, name in enumerate(FIELDS)}
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One measure of a labeler: `times` the sum of `top` over that of `bottom`, or the `root` of it. On the page it
-    stands under `head`, on the screen under `short`; without a head it is in the CSV alone."""
+    stands under `head`; without one it is in the CSV alone."""
 
     name: str
     top: str
     bottom: tuple[str, ...]
     head: str = ""
-    short: str = ""
     digits: int = 3
     percent: bool = False
     times: int = 1
@@ -72,19 +71,22 @@ class Metric:
 METRICS = {
     m.name: m
     for m in (
-        Metric("tokens", "tokens", ("traces",), "tokens a trace", "tokens", digits=1),
+        Metric("tokens", "tokens", ("traces",), "tokens a trace", digits=1),
         Metric("rollouts", "rollouts", ("traces",)),
-        Metric("rmse", "squares", ("steps",), "RMSE of A", "RMSE", root=True),
+        Metric("rmse", "squares", ("steps",), "RMSE of A", root=True),
         Metric("rmse_later", "later_squares", ("later_steps",), root=True),
-        Metric("pit_f1", "pit_hit", ("pit_said", "pit_true"), "pit F1", "pit F1", times=2),
-        Metric("spurious_f1", "spurious_hit", ("spurious_said", "spurious_true"), "spurious F1", "spurious", times=2),
-        Metric("bad_f1", "bad_hit", ("bad_said", "spurious_true"), "by sign alone", "by sign", times=2),
-        Metric("coverage", "covered", ("intervals",), "intervals cover A", "covers", percent=True),
+        Metric("pit_f1", "pit_hit", ("pit_said", "pit_true"), "pit F1", times=2),
+        Metric("spurious_f1", "spurious_hit", ("spurious_said", "spurious_true"), "spurious F1", times=2),
+        Metric("bad_f1", "bad_hit", ("bad_said", "spurious_true"), "by sign alone", times=2),
+        Metric("coverage", "covered", ("intervals",), "intervals cover A", percent=True),
         Metric("coverage_middle", "covered_middle", ("intervals",)),
-        Metric("width", "width", ("intervals",), "mean width", "width", digits=2),
+        Metric("width", "width", ("intervals",), "mean width", digits=2),
         Metric("unlabelled", "unlabelled", ("steps",)),
     )
 }
+
+QUALITY = tuple(METRICS[name] for name in ("rmse", "pit_f1", "spurious_f1"))
+"""What labelers are held against each other by."""
 
 
 def advantage_bounds(before: Bounds, after: Bounds, chance: float) -> Bounds:
@@ -202,9 +204,7 @@ class Ratio:
     missed: float
 
 
-def token_ratio(
-    peer: np.ndarray, budgets: Sequence[np.ndarray], metric: Metric, draws: np.ndarray, confidence: float
-) -> Ratio:
+def token_ratio(peer: np.ndarray, budgets: Sequence[np.ndarray], metric: Metric, draws: np.ndarray) -> Ratio:
     """How many times the labeler's tokens a peer takes for the same `metric`.
 
     Args:
@@ -232,4 +232,4 @@ def token_ratio(
     goal = sign * metric.of(peer.sum(axis=0))
     totals = [b.sum(axis=0) for b in budgets]
     free = any(tokens.of(t) == 0 and sign * metric.of(t) <= goal for t in totals)
-    return Ratio(value, *interval([0.0 if s is None else s for s in sampled], confidence), at_least, free, missed)
+    return Ratio(value, *interval([0.0 if s is None else s for s in sampled]), at_least, free, missed)

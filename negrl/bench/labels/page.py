@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from negrl.bench.labels.metrics import METRICS, Metric
+from negrl.bench.labels.metrics import METRICS, QUALITY, Metric
 from negrl.bench.labels.results import (
     COLUMNS,
     NOT_UNCERTAIN,
@@ -19,9 +19,9 @@ from negrl.bench.labels.results import (
     pooled,
     ratios,
 )
-from negrl.bench.page import between, number, percent, render, to_csv
+from negrl.bench.page import between, number, percent, render, to_csv, write_files
+from negrl.bench.stats import CONFIDENCE
 from negrl.progress import Reporter
-from negrl.store import write_atomic
 
 GOALS = {"fixed K=16": 6.0, "bisect K=8": 2.0}
 """Tokens of the peer over those of adaptive at equal RMSE or pit F1, at least."""
@@ -38,16 +38,12 @@ def write(found: LabelCost, out: Path, reporter: Reporter) -> list[Path]:
     from negrl.bench.labels.plot import draw
 
     rows = found.rows()
-    for policy in found.policies:
-        _screen(reporter, policy, of_policy(rows, policy.name))
     against = [*ratios(found), *ratios(found, "blind")]
     text = page(found, rows, against, out.name)
-    files = {".md": text.encode(), ".csv": to_csv(COLUMNS, rows), ".png": draw(found, rows)}
-    table = render("label-ratios.md", against=against, METRICS=METRICS)
-    reporter.console.print(table, markup=False, highlight=False, soft_wrap=True)
-    for suffix, data in files.items():
-        write_atomic(out.with_name(out.name + suffix), data)
-    return [out.with_name(out.name + suffix) for suffix in files]
+    shown = [f"{name}:\n\n{table}\n" for name, table in tables(rows, [p.name for p in found.policies]).items()]
+    for part in (*shown, render("label-ratios.md", against=against, METRICS=METRICS)):
+        reporter.console.print(part, markup=False, highlight=False, soft_wrap=True)
+    return write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, rows), ".png": draw(found, rows)})
 
 
 def of_policy(rows: Sequence[Row], policy: str) -> list[Row]:
@@ -66,23 +62,6 @@ def cell(row: Row, metric: Metric) -> str:
     return between(value, bounds, metric.digits) if row["tokens"] else number(value, metric.digits)
 
 
-def _screen(reporter: Reporter, policy: PolicyCost, rows: Sequence[Row]) -> None:
-    """One policy's table, without intervals."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"{policy.name}: {policy.accuracy:.0%} right, {policy.traces:,} traces of {policy.problems} problems"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(title), title_justify="left")
-    table.add_column("labeler", no_wrap=True)
-    shown = [m for m in METRICS.values() if m.head]
-    for metric in shown:
-        table.add_column(metric.short, justify="right")
-    for row in rows:
-        table.add_row(name_of(row["labeler"], row["budget"]), *(Text(cell(row, m).split(" [")[0]) for m in shown))
-    reporter.console.print(table)
-
-
 def tables(rows: Sequence[Row], policies: Sequence[str]) -> dict[str, str]:
     """The table of each policy as Markdown, from the rows of the CSV."""
     metrics = [m for m in METRICS.values() if m.head]
@@ -94,13 +73,13 @@ def tables(rows: Sequence[Row], policies: Sequence[str]) -> dict[str, str]:
 
 def page(found: LabelCost, rows: Sequence[Row], against: Sequence[Against], stem: str) -> str:
     """The whole document. `rows`: of the CSV; `against`: how the peers compare."""
-
     every, policies = pooled(found.policies), found.policies
     rollouts = default_rollouts(found.recipe)
     return render(
         "label-cost.md", found=found, stem=stem, recipe=found.recipe, settings=found.settings, METRICS=METRICS,
         rollouts=rollouts, default=every.named(name_of("adaptive", rollouts)), peer=every.named("fixed K=16"),
-        against=against, NOT_UNCERTAIN=NOT_UNCERTAIN, OUTSIDE=OUTSIDE, tables=tables(rows, [p.name for p in policies]),
+        against=against, NOT_UNCERTAIN=NOT_UNCERTAIN, CONFIDENCE=CONFIDENCE, OUTSIDE=OUTSIDE,
+        tables=tables(rows, [p.name for p in policies]),
         blur=sum(p.total("blur") for p in policies) / sum(p.total("steps") for p in policies),
         steps=policies[0].total("steps") / max(1.0, policies[0].total("traces")),
         missed=[(a, GOALS[a.peer]) for a in against if a.ratio.low < GOALS.get(a.peer, -math.inf)],
@@ -124,7 +103,7 @@ def _better(policy: PolicyCost) -> list[tuple[Any, ...]]:
     peers = [m for m in policy.measured if m.labeler not in ("adaptive", "blind", "oracle")]
     out: list[tuple[Any, ...]] = []
     for budgets in filter(None, (policy.find("adaptive"), policy.find("blind"))):
-        for metric in (METRICS[name] for name in ("rmse", "pit_f1", "spurious_f1")):
+        for metric in QUALITY:
             sign = -1 if metric.lower_is_better else 1
             better = [m for m in peers if sign * m.at(metric.name) > sign * budgets[-1].at(metric.name)]
             if better:

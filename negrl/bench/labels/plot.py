@@ -12,16 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from negrl.bench.labels.metrics import QUALITY
 from negrl.bench.labels.results import LabelCost
+from negrl.bench.stats import CONFIDENCE
 from negrl.report.plots import png
 from negrl.report.style import BLUE, GREY, INK, ORANGE, STYLE
 
 GREEN, PURPLE = "#009E73", "#CC79A7"
-ROWS = (
-    ("rmse", "RMSE of A\n(lower is better)"),
-    ("pit_f1", "pit F1\n(higher is better)"),
-    ("spurious_f1", "spurious F1\n(higher is better)"),
-)
 LOOKS: dict[str, tuple[str, str, Any, str]] = {  # labeler: colour, marker, line, words
     "adaptive": (BLUE, "o", "-", "adaptive, by budget (dotted: no rollouts)"),
     "blind": (PURPLE, "v", "-", "blind: adaptive without p"),
@@ -37,24 +34,25 @@ def draw(found: LabelCost, rows: Sequence[dict[str, Any]]) -> bytes:
     with mpl.rc_context(STYLE):
         columns = len(found.policies)
         figure = Figure(figsize=(1.2 + 2.9 * columns, 7.2), layout="constrained")
-        axes = figure.subplots(len(ROWS), columns, squeeze=False, sharex=True, sharey="row")
+        axes = figure.subplots(len(QUALITY), columns, squeeze=False, sharex=True, sharey="row")
         for column, policy in enumerate(found.policies):
-            for row, (name, words) in enumerate(ROWS):
+            for row, metric in enumerate(QUALITY):
                 ax = axes[row][column]
                 for labeler in reversed(LOOKS):  # the one that matters lies on top
                     own = [r for r in rows if (r["policy"], r["labeler"]) == (policy.name, labeler)]
-                    _curve(ax, LOOKS[labeler], sorted(own, key=lambda r: r["budget"]), name)
+                    _curve(ax, LOOKS[labeler], sorted(own, key=lambda r: r["budget"]), metric.name)
                 if row == 0:
                     ax.set_title(f"{policy.name}  ({policy.accuracy:.0%} right, {policy.traces:,} traces)")
                 if column == 0:
-                    ax.set_ylabel(words, color=INK)
-                if row == len(ROWS) - 1:
+                    better = "lower" if metric.lower_is_better else "higher"
+                    ax.set_ylabel(f"{metric.head}\n({better} is better)", color=INK)
+                if row == len(QUALITY) - 1:
                     ax.set_xlabel("generated tokens a trace")
                 ax.set_xscale("log")
                 ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
                 ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
                 ax.xaxis.set_minor_formatter(NullFormatter())
-                if name == "rmse":
+                if metric.lower_is_better:
                     ax.set_yscale("log")
                     ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
                     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
@@ -69,7 +67,7 @@ def draw(found: LabelCost, rows: Sequence[dict[str, Any]]) -> bytes:
             if kind in kinds
         ]
         whisker = Line2D([], [], color=INK, linewidth=1, linestyle="", marker="|", markersize=8)
-        whisker.set_label(f"{found.settings.confidence:.0%} interval, bootstrap over problems")
+        whisker.set_label(f"{CONFIDENCE:.0%} interval, bootstrap over problems")
         figure.legend(handles=[*handles, whisker], loc="outside lower left", ncols=4, frameon=False, fontsize=8.5)
         return png(figure)
 

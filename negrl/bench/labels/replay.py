@@ -8,7 +8,8 @@ charged, by the driver, for all that it asked for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from negrl.engines.base import Completion, Engine, Request
@@ -54,35 +55,36 @@ class ReplayEngine(_Around):
         return [self._kept[key][: request.n] for key, request in zip(keys, requests, strict=True)]
 
 
-class TimedEngine(_Around):
-    """`seconds` is the wall time spent inside the engine."""
+class _Clock:
+    """`seconds` is the wall time spent inside what it stands around."""
 
     seconds = 0.0
 
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
+
+
+class TimedEngine(_Around, _Clock):
     def generate(
         self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
     ) -> list[list[Completion]]:
-        start = time.perf_counter()
-        drawn = self._engine.generate(requests, on_tokens)
-        self.seconds += time.perf_counter() - start
-        return drawn
+        with self._running():
+            return self._engine.generate(requests, on_tokens)
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
-        start = time.perf_counter()
-        scores = super().score(pairs)
-        self.seconds += time.perf_counter() - start
-        return scores
+        with self._running():
+            return super().score(pairs)
 
 
-class TimedVerify:
-    """A `Verify` around another; `seconds` is the wall time spent inside it."""
+class TimedVerify(_Clock):
+    """A `Verify` around another."""
 
     def __init__(self, verify: Verify):
-        self.seconds = 0.0
         self._verify = verify
 
     def __call__(self, text: str, gold: str, finish_reason: str) -> Verdict:
-        start = time.perf_counter()
-        verdict = self._verify(text, gold, finish_reason)
-        self.seconds += time.perf_counter() - start
-        return verdict
+        with self._running():
+            return self._verify(text, gold, finish_reason)

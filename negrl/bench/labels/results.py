@@ -38,7 +38,6 @@ class Settings:
     """Of each prefix whose true value is checked."""
     traces: int = 500
     """Fewer labeled traces of a policy than this are reported."""
-    confidence: float = 0.95
     bootstrap: int = 1000
     overhead_problems: int = 24
     overhead_k: int = 8
@@ -140,7 +139,7 @@ class LabelCost:
                 row: dict[str, Any] = {"policy": policy.name, "labeler": m.labeler, "budget": m.budget}
                 row |= {"problems": policy.problems, "traces": policy.traces}
                 for name, metric in METRICS.items():
-                    low, high = interval(metric.of(self.draws @ m.sums), self.settings.confidence)
+                    low, high = interval(metric.of(self.draws @ m.sums))
                     row |= {name: m.at(name), f"{name}_low": low, f"{name}_high": high}
                 out.append(row)
         return out
@@ -187,6 +186,6 @@ def ratios(found: LabelCost, labeler: str = "adaptive") -> list[Against]:
         for peer, name in peers:
             one = policy.named(peer)
             if one is not None and budgets:
-                ratio = token_ratio(one.sums, budgets, METRICS[name], found.draws, found.settings.confidence)
+                ratio = token_ratio(one.sums, budgets, METRICS[name], found.draws)
                 rows.append(Against(policy.name, labeler, peer, name, ratio))
     return rows

@@ -21,7 +21,7 @@ from negrl.engines import open_engine
 from negrl.engines.base import Engine, Request
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import LabelResult, label_traces
-from negrl.labeling.rollouts import Tools, Verify
+from negrl.labeling.rollouts import Tools, Verify, decoder
 from negrl.pipeline import traces as tracing
 from negrl.pipeline.frame import Done, Frame, Policy
 from negrl.policy import context_length
@@ -131,7 +131,6 @@ def check(frame: Frame, who: Subject, known: Done, prefixes: int, rollouts: int)
     recipe = frame.recipe
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-
         traces, values = who.labelled(recipe.label), read_truth(known)
         spans = _spans(frame, who, traces)
         found: dict[tuple[str, tuple[int, ...]], tuple[Trace, int, Bounds]] = {}
@@ -140,7 +139,8 @@ def check(frame: Frame, who: Subject, known: Done, prefixes: int, rollouts: int)
                 if NOT_UNCERTAIN < bounds.value < 1 - NOT_UNCERTAIN:
                     found.setdefault((trace.problem_id, tuple(trace.token_ids[:end])), (trace, end, bounds))
         keys = random.Random(0).sample(sorted(found), min(prefixes, len(found)))
-        verifier, tokenizer, engine = Verifier(recipe.verify), frame.tokenizer(who.policy), frame.engine(who.policy)
+        verifier, engine = Verifier(recipe.verify), frame.engine(who.policy)
+        decode = decoder(frame.tokenizer(who.policy))
         scores, beyond = [], []
         bar.total(len(keys))
         for key in keys:
@@ -149,14 +149,9 @@ def check(frame: Frame, who: Subject, known: Done, prefixes: int, rollouts: int)
             seed = stable_seed("truth-check", key)
             request = Request(trace.prompt_token_ids + head, rollouts, seed, recipe.sample.max_tokens - end)
             drawn = engine.generate([request])[0]
-            texts = tokenizer.batch_decode(
-                [head + c.token_ids for c in drawn], skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
             gold = who.checked.by_id[trace.problem_id].gold
-            share = sum(
-                verifier.verify(text, gold, c.finish_reason).value == CORRECT
-                for text, c in zip(texts, drawn, strict=True)
-            ) / len(drawn)
+            said = [verifier.verify(decode(head + c.token_ids), gold, c.finish_reason) for c in drawn]
+            share = sum(verdict.value == CORRECT for verdict in said) / len(drawn)
             chance = bounds.value
             error = (chance * (1 - chance) / len(drawn)) ** 0.5
             beyond.append(max(bounds.low - share, share - bounds.high, 0.0) / error)
@@ -183,7 +178,6 @@ def label(frame: Frame, who: Subject, section: LabelSection, name: str, engine: 
     another version of it are made again."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-
         traces, verifier = who.labelled(frame.recipe.label), Verifier(frame.recipe.verify)
         result, _ = _label(frame, who, who.read(), section, engine, verifier.verify, bar)
         tokens: Counter[str] = Counter()
@@ -211,7 +205,6 @@ def overhead(
     """Wall time of labelling live, and how much of it is not the engine's. Storing the rows is part of it."""
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
-
         chosen = list(dict.fromkeys(t.problem_id for t in who.labelled(frame.recipe.label)))[:problems]
         traces = [t for t in who.read() if t.problem_id in set(chosen)]
         engine = TimedEngine(open_engine(frame.recipe.engine, model, frame.recipe.policy))
@@ -274,11 +267,12 @@ def _code(part: str) -> str:
 @functools.cache
 def _labeler_code(labeler: str) -> str:
     """A fingerprint of the source that a labeler's labels come from: another labeler's is no part of it."""
-    shared = {"base", "search", labeler}
+    shared = {"__init__", "base", "search", labeler}
     files = []
     house = Path(__file__).parents[2]
     for file in sorted(file for room in ("steps", "labelers", "labeling") for file in (house / room).rglob("*.py")):
-        others = file.parent.name == "labelers" and file.stem not in {*shared, "posterior"}
-        if not (others or file.stem.startswith("equation") or (file.stem == "posterior" and labeler != "adaptive")):
+        within = file.relative_to(house)  # labelers/fixed.py or labelers/adaptive/posterior.py
+        others = within.parts[0] == "labelers" and within.with_suffix("").parts[1] not in shared
+        if not (others or file.stem.startswith("equation")):
             files.append(file.read_text())
     return fingerprint(files)

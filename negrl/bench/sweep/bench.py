@@ -1,8 +1,5 @@
 """`negrl bench sample-efficiency` and `negrl bench methods`: sizes x seeds x methods, measured point by point.
 
-    negrl bench sample-efficiency recipes/bench/chain.yaml --plan      what it will cost here
-    negrl bench sample-efficiency recipes/bench/chain.yaml --out docs/results/sample-efficiency
-
 Every arm starts, at a size and a seed, from the same policy: SFT on the same problems. `sft` itself starts from
 the base model, at more sizes, with the best settings of its own grid. points.py says what a point is, run.py what is
 written, cost.py what the plan is. report.py writes the page from those files alone.
@@ -14,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from negrl.bench.page import render
+from negrl.bench.sweep.cost import MEASURES, taken, write_costs
 from negrl.bench.sweep.cost import plan as plan_costs
-from negrl.bench.sweep.cost import taken, write_costs
 from negrl.bench.sweep.load import load_bench
 from negrl.bench.sweep.points import points
 from negrl.bench.sweep.run import run_points, write_tables
 from negrl.locks import locked
-from negrl.progress import Reporter, thousands
+from negrl.progress import Reporter
 
 Page = Callable[[Path, Path, str], None]
 """Run folder, where to write, the command: writes the page."""
@@ -46,7 +44,6 @@ def main(
     Raises:
         InputError: the bench file is wrong, or another process is at work in its folder.
     """
-
     bench, reporter = load_bench(path, overrides), reporter or Reporter()
     command = " ".join([f"negrl bench {name}", str(path), *overrides])
     with locked(bench.folder, "recipe.output_dir", "negrl bench"):
@@ -70,26 +67,7 @@ def main(
 
 def _show(reporter: Reporter, costs: dict[str, Any]) -> None:
     """Planned and taken, as far as there are any, by arm."""
-    from rich.table import Table
-
-    planned, took = costs["planned"], costs["taken"]
-    table = Table(title=costs["hardware"])
-    table.add_column("", no_wrap=True)
-    for what, found in (("planned", planned), ("taken", took)):
-        for unit in ("tokens", "seconds", "MB") if found else ():
-            table.add_column(f"{what} {unit}", justify="right")
-    found = [sums for sums in (planned, took) if sums]
-    parts = dict.fromkeys(arm for sums in found for arm in sums["parts"])
-    for arm in [*parts, "all"]:
-        cells = []
-        for sums in found:
-            part = sums if arm == "all" else sums["parts"].get(arm, {"tokens": 0, "seconds": 0, "megabytes": 0})
-            cells += [thousands(part["tokens"]), f"{part['seconds']:,.0f}", f"{part['megabytes']:,.0f}"]
-        table.add_row(arm, *cells, end_section=arm == list(parts)[-1], style="bold" if arm == "all" else None)
-    reporter.console.print(table)
-    for what, sums in (("planned", planned), ("taken", took)):
-        if sums:
-            wall = f"about {sums['wall_seconds'] / 60:,.1f} minutes on {sums['workers']} worker(s)"
-            reporter.say(f"{what}: {thousands(sums['tokens'])} tokens, {sums['megabytes']:,.0f} MB, {wall}")
-    if costs["ratio"]:
-        reporter.say("taken / planned: " + ", ".join(f"{name} {share:.2f}" for name, share in costs["ratio"].items()))
+    found = {what: costs[what] for what in ("planned", "taken") if costs[what]}
+    arms = list(dict.fromkeys(arm for sums in found.values() for arm in sums["parts"]))
+    table = render("costs.md", costs=costs, found=found, arms=arms, nothing=dict.fromkeys(MEASURES, 0))
+    reporter.console.print(table, markup=False, highlight=False, soft_wrap=True)

@@ -191,10 +191,8 @@ def _rivals(found: Found, rows: list[Compared], main: str, ours: set[str]) -> li
         for other in rows:
             if other.arm in (*ours, START) or other.control or other.size != mine.size:
                 continue
-            seeds = [p.seed for p in found.cell(main, mine.size) if p.seed in found.sample.seeds(other.arm, other.size)]
-            if seeds and mine.tokens > 0 and not np.isnan(other.tokens):
-                cells = [found.sample.cell(a, mine.size, seeds) for a in (other.arm, main)]
-                gap = difference(cells[0], cells[1])
+            gap = found.gap((other.arm, mine.size), (main, mine.size))
+            if gap and mine.tokens > 0 and not np.isnan(other.tokens):
                 out.append(Rival(main, other.arm, mine.size, other.tokens / mine.tokens, gap))
     return out
 
@@ -250,14 +248,9 @@ def standings(found: Found, size: int) -> list[Standing]:
         seeds = [p.seed for p in cell]
         error, drawn = found.sample.cell(arm, at, seeds)
         low, high = censored(drawn)
-        common = [s for s in seeds if arm not in (START, BASE) and s in found.sample.seeds(START, size)]
-        pair = [found.sample.cell(a, size, common) for a in (START, arm)] if common else []
-        out.append(
-            Standing(
-                arm=arm, size=at, rounds=cell[0].rounds, seeds=seeds, value=1 - error, bounds=(1 - high, 1 - low),
-                gain=difference(pair[0], pair[1]) if pair else None, tokens=found.mean(arm, at, "generated_tokens"),
-            )
-        )  # fmt: skip
+        gain = None if arm in (START, BASE) else found.gap((START, size), (arm, size))
+        tokens = found.mean(arm, at, "generated_tokens")
+        out.append(Standing(arm, at, cell[0].rounds, seeds, 1 - error, (1 - high, 1 - low), gain, tokens))
     return sorted(out, key=lambda r: (not r.reference, r.rounds, r.value))
 
 
@@ -269,9 +262,8 @@ def blocks(found: Found, table: list[Standing]) -> list[Block]:
         above: list[str] = []
         even: list[str] = []
         for other in arms[1:]:
-            if seeds := [s for s in arms[0].seeds if s in other.seeds]:
-                worse, best = (found.sample.cell(r.arm, r.size, seeds) for r in (other, arms[0]))
-                (above if difference(worse, best)[1] > 0 else even).append(other.arm)
+            if gap := found.gap((other.arm, other.size), (arms[0].arm, arms[0].size)):
+                (above if gap[1] > 0 else even).append(other.arm)
         named = [r for r in arms if r.arm == MAIN] or [r for r in arms if r.arm.startswith(MAIN)][::-1]
         out.append(Block(rounds, arms, above, even, named[0] if named and named[0].tokens > 0 else None))
     return out

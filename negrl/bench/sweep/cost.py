@@ -57,14 +57,17 @@ def plan(bench: Bench, reporter: Reporter) -> dict[str, Any]:
         records = {point: stored(small, point) for point in outcome.done}
     parts: dict[str, Cost] = defaultdict(lambda: dict.fromkeys(MEASURES, 0.0))
     for point in points(bench):
-        for name, amount in _cost(bench, point, small, records).items():
+        for name, amount in _cost(bench, point, records).items():
             parts[point.arm][name] += amount
-    total = {name: sum(part[name] for part in parts.values()) for name in MEASURES}
     slower = sum(r["wall_seconds"] for r in records.values()) / max(1e-9, sum(r["seconds"] for r in records.values()))
-    return {
-        **total, "wall_seconds": slower * total["seconds"] / workers(bench), "workers": workers(bench),
-        "probe_seconds": time.perf_counter() - began, "parts": dict(parts),
-    }  # fmt: skip
+    wall = slower * sum(part["seconds"] for part in parts.values())
+    return {**_sums(bench, parts, wall), "probe_seconds": time.perf_counter() - began}
+
+
+def _sums(bench: Bench, parts: dict[str, Cost], wall: float) -> dict[str, Any]:
+    """Of all arms. `wall`: the seconds that one worker alone would take by the clock."""
+    total = {name: sum(part[name] for part in parts.values()) for name in MEASURES}
+    return {**total, "wall_seconds": wall / workers(bench), "workers": workers(bench), "parts": dict(parts)}
 
 
 def probe(bench: Bench, folder: Path) -> Bench:
@@ -87,7 +90,7 @@ def probe(bench: Bench, folder: Path) -> Bench:
     return dataclasses.replace(bench, plan=small, recipe=bench.recipe.model_copy(update=places))
 
 
-def _cost(bench: Bench, point: Point, small: Bench, records: dict[Point, dict[str, Any]]) -> Cost:
+def _cost(bench: Bench, point: Point, records: dict[Point, dict[str, Any]]) -> Cost:
     """What a point of the bench will cost, from the probe's points of its kind."""
     total: Cost = dict.fromkeys(MEASURES, 0.0)
     alike = [(p, r) for p, r in records.items() if p.kind == point.kind and p.arm == point.arm]
@@ -97,19 +100,14 @@ def _cost(bench: Bench, point: Point, small: Bench, records: dict[Point, dict[st
     for probed, record in alike:
         own = [s for s in record["stages"] if s["new"]]
         scale = point.size / probed.size if probed.size else 1.0
-        if point.kind == "arm":
-            for stage in own:
+        for stage in own:
+            grown, times = scale, 1
+            if point.kind == "arm":
                 times = _rounds(bench, point, stage["title"])
-                grown = scale * _more_samples(bench, point, small, probed, records) if stage["kind"] in GROWS else scale
-                _add(total, stage, grown, times / len(alike))
-        elif point.kind == "grid":
-            assert point.choice is not None and probed.choice is not None
-            for stage in own:
-                epochs = point.choice[1] / probed.choice[1] if stage["kind"] == "start" else 1.0
-                _add(total, stage, scale * epochs, 1 / len(alike))
-        else:
-            for stage in own:
-                _add(total, stage, scale, 1 / len(alike))
+                grown *= _more_samples(bench, point, probed, records) if stage["kind"] in GROWS else 1.0
+            elif point.choice and probed.choice and stage["kind"] == "start":
+                grown *= point.choice[1] / probed.choice[1]  # epochs
+            _add(total, stage, grown, times / len(alike))
         beside = record["seconds"] - sum(s["seconds"] for s in own)
         total["seconds"] += max(0.0, beside) / len(alike)
     return total
@@ -133,9 +131,7 @@ def _rounds(bench: Bench, point: Point, title: str) -> int:
     return rounds - 1 if "· round 2 ·" in f"{title} ·" else 1
 
 
-def _more_samples(
-    bench: Bench, point: Point, small: Bench, probed: Point, records: dict[Point, dict[str, Any]]
-) -> float:
+def _more_samples(bench: Bench, point: Point, probed: Point, records: dict[Point, dict[str, Any]]) -> float:
     """How many more samples a round an arm of equal tokens will draw than it did in the probe, since the other arm
     goes on for more rounds than there."""
     arm = bench.plan.live[point.arm]
@@ -158,11 +154,10 @@ def taken(bench: Bench, done: Iterable[Point]) -> dict[str, Any]:
     parts: dict[str, Cost] = defaultdict(lambda: dict.fromkeys(MEASURES, 0.0))
     kinds: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
-    number, wall, finished = 0, 0.0, set(done)
+    wall, finished = 0.0, set(done)
     for point in points(bench):
         if point not in finished:
             continue
-        number += 1
         record = stored(bench, point)
         wall += record["wall_seconds"]
         part = parts[point.arm]
@@ -175,26 +170,19 @@ def taken(bench: Bench, done: Iterable[Point]) -> dict[str, Any]:
             part["seconds"] += stage["seconds"]
             part["megabytes"] += stage["bytes"] / 1e6
             kinds[{"value": "labels", "evaluate": "evaluation"}.get(stage["kind"], "samples")] += stage["tokens"]
-    total = {name: sum(part[name] for part in parts.values()) for name in MEASURES}
-    return {
-        **total, "wall_seconds": wall / workers(bench), "workers": workers(bench), "points": number,
-        "tokens_by_use": dict(kinds), "parts": dict(parts),
-    }  # fmt: skip
-
-
-def read_costs(bench: Bench) -> dict[str, Any]:
-    """costs.json as it is, or an empty one."""
-    path = bench.folder / "costs.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    return {"planned": None, "taken": None, "ratio": None, **found}
+    return {**_sums(bench, parts, wall), "points": len(finished), "tokens_by_use": dict(kinds)}
 
 
 def write_costs(bench: Bench, command: str, **parts: dict[str, Any]) -> dict[str, Any]:
     """Put `planned` or `taken` into costs.json, with the machine, and how the two compare."""
-
-    costs = {**read_costs(bench), "hardware": hardware(), "versions": versions(), "command": command, **parts}
+    path = bench.folder / "costs.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    costs = {
+        "planned": None, "taken": None, "ratio": None, **before,
+        "hardware": hardware(), "versions": versions(), "command": command, **parts,
+    }  # fmt: skip
     planned, took = costs["planned"], costs["taken"]
     if planned and took:
         costs["ratio"] = {name: took[name] / planned[name] for name in MEASURES if planned[name]}
-    write_atomic(bench.folder / "costs.json", json.dumps(costs, indent=2).encode())
+    write_atomic(path, json.dumps(costs, indent=2).encode())
     return costs

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from negrl.bench.stats import CONFIDENCE, censored, resamples, seed_weights
+from negrl.bench.stats import censored, resamples, seed_weights
 
 LEAST = 1e-4
 """Errors are clipped to [LEAST, 1]: logarithms are taken of them."""
@@ -180,7 +180,7 @@ def _between(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Reading:
     """A ratio with its interval. Infinity says `> most`, 0 says `< least`: beyond what was measured.
-    `above` and `below`: the share of draws that lie there."""
+    `above`: the share of draws that lie beyond `most`."""
 
     value: float
     low: float
@@ -188,7 +188,6 @@ class Reading:
     least: float
     most: float
     above: float
-    below: float
 
     @property
     def at_least(self) -> float:
@@ -261,9 +260,7 @@ def curve_of(sample: Sample, seeds: Sequence[int], arm: str = "sft") -> Curve:
     return Curve(sizes, list(seeds), np.array([e for e, _ in cells]), np.stack([d for _, d in cells], axis=1))
 
 
-def multiplier(
-    curve: Curve, error: float, drawn: np.ndarray, size: int, kind: str = "power", confidence: float = CONFIDENCE
-) -> Reading:
+def multiplier(curve: Curve, error: float, drawn: np.ndarray, size: int, kind: str = "power") -> Reading:
     """Problems that SFT needs for `error` / `size`.
 
     Args:
@@ -272,7 +269,7 @@ def multiplier(
         kind: one of KINDS.
     """
     value, each = curve.needed(kind, error, drawn)
-    return reading(value / size, each / size, curve.sizes[0] / size, curve.sizes[-1] / size, confidence)
+    return reading(value / size, each / size, curve.sizes[0] / size, curve.sizes[-1] / size)
 
 
 def cost_ratio(curve: Curve, costs: Sequence[float], error: float, drawn: np.ndarray, cost: float) -> Reading:
@@ -292,25 +289,22 @@ def cost_ratio(curve: Curve, costs: Sequence[float], error: float, drawn: np.nda
     return reading(spent(value), spent(each), np.exp(y[0]) / cost, np.exp(y[-1]) / cost)
 
 
-def reading(value: np.ndarray, drawn: np.ndarray, least: float, most: float, confidence: float = CONFIDENCE) -> Reading:
+def reading(value: np.ndarray, drawn: np.ndarray, least: float, most: float) -> Reading:
     """The ratio and the interval of its draws."""
-    above, below = float(np.isinf(drawn).mean()), float((drawn == 0).mean())
-    return Reading(float(value), *censored(drawn, confidence), float(least), float(most), above, below)
+    return Reading(float(value), *censored(drawn), float(least), float(most), above=float(np.isinf(drawn).mean()))
 
 
-def difference(
-    first: tuple[float, np.ndarray], second: tuple[float, np.ndarray], confidence: float = CONFIDENCE
-) -> tuple[float, float, float]:
+def difference(first: tuple[float, np.ndarray], second: tuple[float, np.ndarray]) -> tuple[float, float, float]:
     """First minus second with its interval; both (error, draws) of `Sample.cell` with the same seeds."""
-    return (first[0] - second[0], *censored(first[1] - second[1], confidence))
+    return (first[0] - second[0], *censored(first[1] - second[1]))
 
 
-def beaten_up_to(curve: Curve, error: float, drawn: np.ndarray, confidence: float = CONFIDENCE) -> int | None:
+def beaten_up_to(curve: Curve, error: float, drawn: np.ndarray) -> int | None:
     """The largest SFT size that is significantly worse than the arm, as are all smaller ones; None: not even the
     smallest. No fit: paired differences of measured errors."""
     best = None
     for i, size in enumerate(curve.sizes):
-        _, low, _ = difference((float(curve.error[i]), curve.drawn[:, i]), (error, drawn), confidence)
+        _, low, _ = difference((float(curve.error[i]), curve.drawn[:, i]), (error, drawn))
         if low <= 0:
             break
         best = size

@@ -9,8 +9,8 @@ from typing import Any
 import pydantic
 
 from negrl.bench.sweep.points import points, recipe_of
-from negrl.bench.sweep.schema import Bench, BenchSection
-from negrl.errors import InputError, nearest
+from negrl.bench.sweep.schema import Bench, BenchFile
+from negrl.errors import InputError
 from negrl.recipe import Recipe, first_error
 from negrl.recipe.read import merged, read_mapping
 
@@ -29,18 +29,11 @@ def load_bench(path: str | Path, overrides: Sequence[str] = ()) -> Bench:
         if "=" not in item or item.split(".", 1)[0] not in ("bench", "recipe"):
             raise InputError(f"override '{item}': expected bench.key=value or recipe.key=value")
     data = _merged(Path(path), overrides)
-    for key in data:
-        if key not in ("recipe", "bench"):
-            near = nearest(str(key), ("recipe", "bench", "extends"))
-            raise InputError(f"{path}: unknown key '{key}'{near}; a bench file has recipe and bench")
-    missing = [key for key in ("recipe", "bench") if not isinstance(data.get(key), dict)]
-    if missing:
-        raise InputError(f"{path}: no section '{missing[0]}'; a bench file has recipe and bench")
     try:
-        plan = BenchSection.model_validate(data["bench"])
+        file = BenchFile.model_validate(data)
     except pydantic.ValidationError as error:
-        raise InputError(f"{path}: {first_error(error, 'bench')}") from None
-    bench = Bench(data["recipe"], plan, _recipe(path, data["recipe"]))
+        raise InputError(f"{path}: {first_error(error)}") from None
+    bench = Bench(file.recipe, file.bench, _recipe(path, file.recipe))
     _check(path, bench)
     return bench
 

@@ -126,7 +126,6 @@ def _measure(bench: Bench, point: Point, given: Given, key: str, watch: Stopwatc
 
 def _grid(bench: Bench, point: Point, frame: Frame, checked: Checked, base: Policy) -> dict[str, Any]:
     """One SFT training of the grid, on the validation problems."""
-
     checked = dataclasses.replace(checked, evaluate=validation(bench, frame.recipe))
     policy, trained = learn.start(frame, checked, base)
     assert trained is not None and point.choice is not None
@@ -146,7 +145,6 @@ def validation(bench: Bench, recipe: Recipe) -> list[Any]:
     Raises:
         InputError: the source has too few.
     """
-
     assert recipe.problems is not None and bench.plan.sft is not None
     first, count = bench.plan.largest, bench.plan.sft.validation
     found = load_problems(recipe.problems.model_copy(update={"train": first + count})).train[first:]
@@ -161,7 +159,6 @@ def _reference(
     bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked, base: Policy
 ) -> tuple[dict[str, Any], Judged]:
     """The base model, the start policy, or the grid's winner (pass@k and greedy answers: of the winners there)."""
-
     policy, trained = (base, None) if point.kind == "base" else learn.start(frame, checked, base)
     judged = many = learn.evaluate(frame, checked, policy, f"{point.arm} · evaluate")
     if given.k_choice is not None:
@@ -182,7 +179,6 @@ def _reference(
 
 def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checked) -> tuple[dict[str, Any], Judged]:
     """A method at a size: the recipe's stages in order, all of its rounds."""
-
     record = pipeline.run_stages(frame, checked)
     arm = record.arms[0]
     assert arm.evaluation is not None
@@ -208,7 +204,6 @@ def _paid(arm: ArmRun) -> list[Done]:
 
 def _greedy(frame: Frame, checked: Checked, policy: Policy) -> Done:
     """The problems of `checked` once more, one greedy answer each."""
-
     assert frame.recipe.evaluate is not None
     section = frame.recipe.evaluate.model_copy(update={"temperature": 0.0, "n": 1})
     with _recipe(frame, frame.recipe.model_copy(update={"evaluate": section})):
@@ -260,7 +255,6 @@ def _at_k(counts: Judged) -> tuple[float, int]:
 
 def _trained(trainings: list[Done], section: TrainSection) -> dict[str, Any]:
     """Columns about the trainings of a point, one a round."""
-
     said = []
     for round_, done in enumerate(trainings, start=1):
         facts = json.loads((done.stage.path / "fit.json").read_text())["guard"] or {}
@@ -279,7 +273,6 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
     of exp(sum of log p of the step's tokens), under the start policy and under the point's.
 
     An `sft` point of a size that no arm has is judged by the steps of the arms' largest start policy."""
-
     size = judged_by(bench, point.size)
     start = next(p for p in points(bench) if (p.kind, p.size, p.seed) == ("start", size, point.seed))
     recipe = recipe_of(bench, start)
@@ -290,21 +283,22 @@ def _mass(bench: Bench, point: Point, frame: Frame, row: dict[str, Any], policy:
         judged = learn.evaluate(frame, checked, begin, "start · evaluate")
         pairs = spurious_steps(frame, checked, begin, judged, bench.plan.spurious_steps)
         if not pairs:
-            row["note"] = "; ".join(
-                filter(None, [row["note"], "no wrong step inside the start policy's right answers"])
-            )
+            _note(row, "no wrong step inside the start policy's right answers")
             return
         for column, who in (("mass_before", begin), ("mass_after", policy)):
             scored = frame.engine(who).score(pairs)
             row[column] = math.fsum(math.exp(math.fsum(step)) for step in scored) / len(pairs)
     if size != point.size:
-        row["note"] = "; ".join(filter(None, [row["note"], f"mass: on the steps of the start policy of size {size}"]))
+        _note(row, f"mass: on the steps of the start policy of size {size}")
+
+
+def _note(row: dict[str, Any], text: str) -> None:
+    row["note"] = "; ".join(filter(None, [row["note"], text]))
 
 
 def spurious_steps(frame: Frame, checked: Checked, policy: Policy, judged: Done, most: int) -> list[Pair]:
     """(prompt and prefix, step) as token ids: wrong steps inside right answers, by the world's exact checker.
     A trace that we split into more or fewer steps than the checker is left out."""
-
     world = world_of(frame.recipe.problems)
     if world is None:
         return []

@@ -244,9 +244,8 @@ def _line(found: Found, arm: str, x: str, y: str) -> np.ndarray:
 
 def draw_methods(found: Found, table: list[Standing], groups: list[Block], title: str) -> bytes:
     """PNG: one line per arm, the best on top, in blocks by the number of rounds."""
-    order: list[Standing | int] = []  # from the top down; an int heads its block
-    for group in groups:
-        order += [group.rounds, *group.arms]
+    order = [row for group in groups for row in (group, *group.arms)]  # from the top down; a block's name heads it
+    arms = [(y, row) for y, row in enumerate(order) if isinstance(row, Standing)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.5 + 0.3 * len(order)), layout="constrained")
         shares = any(r.arm and found.numbers(r.arm, r.size, "spurious_share") for r in table)
@@ -255,10 +254,10 @@ def draw_methods(found: Found, table: list[Standing], groups: list[Block], title
             ax.set_ylim(len(order) - 0.4, -0.6)
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="x")
-        _pass(axes[0], found, order)
+        _pass(axes[0], found, arms)
         if shares:
-            _shares(axes[1], found, order)
-        names = [visible(r.arm) if isinstance(r, Standing) else f"{r} round{'s' if r > 1 else ''}" for r in order]
+            _shares(axes[1], found, arms)
+        names = [visible(row.arm) if isinstance(row, Standing) else row.name for row in order]
         axes[0].set_yticks(range(len(order)), names, fontsize=9.5, color=INK)
         for label, row in zip(axes[0].get_yticklabels(), order, strict=True):
             label.set_fontweight("normal" if isinstance(row, Standing) else "bold")
@@ -274,27 +273,22 @@ def draw_methods(found: Found, table: list[Standing], groups: list[Block], title
         return png(figure)
 
 
-def _pass(ax: Axes, found: Found, order: list[Standing | int]) -> None:
-    for y, row in enumerate(order):
-        if not isinstance(row, Standing):
-            continue
+def _pass(ax: Axes, found: Found, arms: list[tuple[int, Standing]]) -> None:
+    for y, row in arms:
         ax.plot(row.bounds, [y, y], color=BLUE, linewidth=1.4, marker="|", markersize=6)
         ax.plot(row.value, y, "o", color=BLUE, markersize=5.5)
-        ax.annotate(f"{row.value:.3f}", (row.value, y), fontsize=8, xytext=(0, 4), textcoords="offset points",
-                    ha="center", va="bottom", color=BLUE)  # fmt: skip
         greedy = found.mean(row.arm, row.size, "greedy")
-        if greedy == greedy:
-            ax.plot(greedy, y, "D", color=ORANGE, markerfacecolor="white", markersize=4.5, zorder=4)
-            ax.annotate(f"{greedy:.3f}", (greedy, y), fontsize=8, xytext=(0, 4), textcoords="offset points",
-                        ha="center", va="bottom", color=ORANGE)  # fmt: skip
+        ax.plot(greedy, y, "D", color=ORANGE, markerfacecolor="white", markersize=4.5, zorder=4)
+        for value, colour in ((row.value, BLUE), (greedy, ORANGE)):
+            if value == value:
+                ax.annotate(f"{value:.3f}", (value, y), fontsize=8, xytext=(0, 4), textcoords="offset points",
+                            ha="center", va="bottom", color=colour)  # fmt: skip
     ax.margins(x=0.12)
     ax.set_title("pass@1")
 
 
-def _shares(ax: Axes, found: Found, order: list[Standing | int]) -> None:
-    for y, row in enumerate(order):
-        if not isinstance(row, Standing):
-            continue
+def _shares(ax: Axes, found: Found, arms: list[tuple[int, Standing]]) -> None:
+    for y, row in arms:
         value, (low, high) = found.with_bounds(row.arm, row.size, "spurious_share")
         if value == value:
             ax.barh(y, value, height=0.55, color=GREY)

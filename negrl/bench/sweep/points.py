@@ -102,14 +102,12 @@ def judged_by(bench: Bench, size: int) -> int:
 def given(bench: Bench, point: Point) -> Given:
     """What the finished points before this one say."""
     if point.kind == "sft":
-        tried = [(stored(bench, p), p) for p in _grid(bench, point.size, point.seed)]
-        rows = [(record["row"], p.choice) for record, p in tried]
-        winner = max(rows, key=lambda t: t[0]["validation_pass_at_1"])[1]  # the first of equals
-        many, greedy = (
-            max(rows, key=lambda t: (t[0][f"validation_{name}"], t[0]["validation_pass_at_1"]))[1]
-            for name in ("pass_at_k", "greedy")
+        tried = [(stored(bench, p)["row"], p.choice) for p in _grid(bench, point.size, point.seed)]
+        winner, many, greedy = (  # the first of equals
+            max(tried, key=lambda t: (t[0][f"validation_{measure}"], t[0]["validation_pass_at_1"]))[1]
+            for measure in ("pass_at_1", "pass_at_k", "greedy")
         )
-        seconds = sum(row["train_seconds"] for row, _ in rows)
+        seconds = sum(row["train_seconds"] for row, _ in tried)
         note = f"best of {len(tried)} trainings, which took {seconds:.0f} s together"
         for what, other in (("pass@k", many), ("T=0", greedy)):
             if other is not None and other != winner:

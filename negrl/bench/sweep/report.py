@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from negrl.bench.page import Column, a_number, a_whole, between, render, to_csv
+from negrl.bench.page import Column, a_number, a_whole, between, render, to_csv, write_files
 from negrl.bench.stats import CONFIDENCE, censored
-from negrl.bench.sweep.compare import EQUAL, GOAL, Compared, Comparison, Measured, blocks, compare, standings
+from negrl.bench.sweep.compare import EQUAL, GOAL, Comparison, Measured, blocks, compare, standings
 from negrl.bench.sweep.curve import KINDS, Reading
 from negrl.bench.sweep.results import BASE, SFT, START, Found, read
 from negrl.errors import InputError
@@ -24,10 +25,11 @@ FEW = 0.01
 """Below this error at its largest size SFT leaves little to be told apart."""
 FEW_WRONG = 10
 """Fewer wrong answers than this are too few for a sure reading."""
+_READING = ("multiplier", "low", "high", "least", "most", "share_above")
+"""The columns of a `Reading`, in the order of its fields."""
 MULTIPLIERS = (
     Column("measure"), Column("arm"), Column("size", a_whole), Column("seeds", a_whole), Column("curve"),
-    *(Column(name, a_number, "{:.6g}".format)
-      for name in ("multiplier", "low", "high", "least", "most", "share_above")),
+    *(Column(name, a_number, "{:.6g}".format) for name in _READING),
 )  # fmt: skip
 """A row per measure, arm, size and kind of curve; inf: beyond SFT's largest size; 0: below its smallest."""
 
@@ -50,8 +52,7 @@ def write_efficiency(run_folder: Path, out: Path, command: str) -> None:
     }  # fmt: skip
     if costs is not None:
         files["-costs.png"] = costs
-    for suffix, data in files.items():
-        write_atomic(out.with_name(out.name + suffix), data)
+    write_files(out, files)
     print(render("finding.md", **_finding(c)))
 
 
@@ -79,8 +80,7 @@ def write_methods(run_folder: Path, out: Path, command: str) -> None:
             "uncounted": [r.arm for r in table if math.isnan(r.tokens) and not r.reference],
         })  # fmt: skip
     page = render("methods.md", **_common(found, out.name, command), parts=parts)
-    write_atomic(out.with_name(out.name + ".csv"), found.table)
-    write_atomic(out.with_name(out.name + ".md"), page.encode())
+    write_files(out, {".csv": found.table, ".md": page.encode()})
     for part in parts:
         print(render("best.md", part=part))
 
@@ -109,16 +109,15 @@ def _common(found: Found, stem: str, command: str) -> dict[str, Any]:
 
 def multipliers(c: Comparison) -> list[dict[str, Any]]:
     return [
-        {"measure": measure, "arm": r.arm, "size": r.size, "seeds": len(r.seeds), "curve": kind, "multiplier": m.value,
-         "low": m.low, "high": m.high, "least": m.least, "most": m.most, "share_above": m.above}
-        for measure, measured in c.by.items() for r in measured.rows for kind, m in r.readings.items()
+        {"measure": measure, "arm": r.arm, "size": r.size, "seeds": len(r.seeds), "curve": kind}
+        | dict(zip(_READING, astuple(reading), strict=True))
+        for measure, measured in c.by.items() for r in measured.rows for kind, reading in r.readings.items()
     ]  # fmt: skip
 
 
 def reading_of(row: dict[str, Any]) -> Reading:
-    """The reading of a row of a -multipliers.csv, where the share of draws below is not known."""
-    value, low, high, least, most = (row[name] for name in ("multiplier", "low", "high", "least", "most"))
-    return Reading(value, low, high, least, most, above=row["share_above"], below=math.nan)
+    """The reading of a row of a -multipliers.csv."""
+    return Reading(*(row[name] for name in _READING))
 
 
 def title(c: Comparison, measure: str = "pass_at_1") -> str:
@@ -146,7 +145,7 @@ def efficiency_page(c: Comparison, stem: str, command: str, with_costs: bool = T
     """The whole document."""
     found, sft, greedy, best = c.found, c.by["pass_at_1"], c.by["greedy"], c.headline()
     rows = sorted(c.rows, key=lambda r: (r.size, -r.error))
-    controls = [(r, over_start(found, r)) for r in rows if r.control and r.readings]
+    controls = [(r, found.gap((START, r.size), (r.arm, r.size))) for r in rows if r.control and r.readings]
     unsolved = float(c.by["pass_at_k"].curve.error[-1]) if "pass_at_k" in c.by else 1.0
     return render(
         "sample-efficiency.md", **_common(found, stem, command), **_finding(c), EQUAL=EQUAL, rows=rows, KINDS=KINDS,
@@ -164,15 +163,6 @@ def efficiency_page(c: Comparison, stem: str, command: str, with_costs: bool = T
     )  # fmt: skip
 
 
-def over_start(found: Found, r: Compared) -> tuple[float, float, float] | None:
-    """pass@1 of an arm minus that of its start policy, over the seeds that have both."""
-    seeds = [p.seed for p in found.cell(r.arm, r.size) if p.seed in found.sample.seeds(START, r.size)]
-    if not seeds:
-        return None
-    start, arm = (found.sample.cell(a, r.size, seeds) for a in (START, r.arm))
-    return (start[0] - arm[0], *censored(start[1] - arm[1]))
-
-
 def _sft(c: Comparison) -> Iterable[dict[str, Any]]:
     """The curve of SFT, size by size, and the settings that its grid chose."""
     found, curve, sft = c.found, c.curve, c.by["pass_at_1"]
@@ -187,19 +177,12 @@ def _sft(c: Comparison) -> Iterable[dict[str, Any]]:
         low, high = censored(curve.drawn[:, i])
         own = [g for g in found.grid if g["size"] == size]
         chosen = [g for g in own if g["chosen"]]
-        edges = (
-            sum(g[name] in (min(tried(own, name)), max(tried(own, name))) for g in chosen)
-            for name in ("learning_rate", "epochs")
-        )
+        edges = [sum(map(any, _ends(found, chosen, name))) for name in ("learning_rate", "epochs")]
         yield {
             "size": size, "value": 1 - float(curve.error[i]), "bounds": (1 - high, 1 - low), "power": power[i],
             "floor": floor[i], "edges": [f"{n} of {len(chosen)}" if chosen else "–" for n in edges],
             "chosen": [settings([g for g in own if g[by]]) for by in ("chosen", "chosen_k", "chosen_greedy")],
         }  # fmt: skip
-
-
-def tried(grid: Sequence[dict[str, Any]], setting: str) -> set[float]:
-    return {g[setting] for g in grid}
 
 
 def _fit(c: Comparison, measure: str) -> tuple[str, str, str, str]:
@@ -222,11 +205,16 @@ def _edges(found: Found) -> Iterable[tuple[str, str, int, int, int, list[int]]]:
     for measure, by in (("T=1", "chosen"), (f"pass@{found.k}", "chosen_k"), ("T=0", "chosen_greedy")):
         chosen = [g for g in found.grid if g[by]]
         for name, words in (("learning_rate", "learning rate"), ("epochs", "epochs")):
-            ends = [(g, tried([o for o in found.grid if o["size"] == g["size"]], name)) for g in chosen]
-            low, high = (sum(g[name] == end(values) for g, values in ends) for end in (min, max))
-            if chosen:
-                single = sorted({g["size"] for g, values in ends if len(values) == 1})
+            if ends := _ends(found, chosen, name):
+                low, high = map(sum, zip(*ends, strict=True))
+                single = sorted({g["size"] for g, end in zip(chosen, ends, strict=True) if all(end)})
                 yield measure, words, low, high, len(chosen), single
+
+
+def _ends(found: Found, chosen: Sequence[dict[str, Any]], setting: str) -> list[tuple[bool, bool]]:
+    """Of each chosen row of the grid: is its setting the lowest, is it the highest that was tried at its size?"""
+    tried = [[g[setting] for g in found.grid if g["size"] == one["size"]] for one in chosen]
+    return [(one[setting] == min(t), one[setting] == max(t)) for one, t in zip(chosen, tried, strict=True)]
 
 
 def _weak(c: Comparison) -> dict[str, Any]:

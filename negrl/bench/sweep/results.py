@@ -16,9 +16,10 @@ import numpy as np
 
 from negrl.bench.page import Column, a_flag, a_number, a_share, a_whole, read_csv, text_of, to_csv
 from negrl.bench.stats import censored, seed_interval
-from negrl.bench.sweep.curve import Sample, resample
+from negrl.bench.sweep.curve import Sample, difference, resample
 from negrl.errors import InputError, nearest
 from negrl.evaluate.metrics import pass_at_k
+from negrl.recipe.read import read_mapping
 
 POINTS = (
     Column("arm"), Column("method"), Column("rounds", a_number), Column("size", a_whole),
@@ -135,6 +136,13 @@ class Found:
         before, after = (self.mean(arm, size, f"mass_{when}") for when in ("before", "after"))
         return after / before if before > 0 else math.nan
 
+    def gap(self, first: tuple[str, int], second: tuple[str, int]) -> tuple[float, float, float] | None:
+        """The error of one (arm, size) minus that of another with its interval, over the seeds that both have; None
+        without one."""
+        if seeds := sorted({*self.sample.seeds(*first)} & {*self.sample.seeds(*second)}):
+            return difference(self.sample.cell(*first, seeds), self.sample.cell(*second, seeds))
+        return None
+
     def seeds(self) -> list[int]:
         return sorted({p.seed for p in self.points})
 
@@ -170,6 +178,9 @@ def read(folder: Path, draws: int = 2000) -> Found:
     keys = [(p.arm, p.size, p.seed) for p in points]
     if double := next((k for i, k in enumerate(keys) if k in keys[:i]), None):
         raise InputError(f"{file}: two rows for arm {double[0]!r}, size {double[1]}, seed {double[2]}")
+    bench_text, bench = text_of(folder / "bench.yaml"), read_mapping(folder / "bench.yaml", "bench file")
+    if "recipe" not in bench:
+        raise InputError(f"{folder / 'bench.yaml'}: expected a bench file with the keys recipe and bench")
     rates, k, samples = _rates(folder / "problems.parquet", points)
     seen = [frozenset(np.flatnonzero(~np.isnan(r)).tolist()) for r in rates["pass_at_1"]]
     # The measured points first; sorted() keeps their order.
@@ -179,7 +190,7 @@ def read(folder: Path, draws: int = 2000) -> Found:
         by={name: resample(keys, rate, draws) for name, rate in rates.items()}, k=k,
         problems=round(np.mean([len(s) for s in seen])), shared=len(set(seen)) == 1, samples=samples,
         grid=read_csv(grid, GRID) if grid.is_file() else [], costs=_json(folder / "costs.json"),
-        bench=_yaml(folder / "bench.yaml"), bench_text=text_of(folder / "bench.yaml"), table=to_csv(POINTS, table),
+        bench=bench, bench_text=bench_text, table=to_csv(POINTS, table),
     )  # fmt: skip
 
 
@@ -227,7 +238,6 @@ def _rates(path: Path, points: Sequence[Result]) -> tuple[dict[str, np.ndarray],
 
 def _pass_at_k(n: np.ndarray, right: np.ndarray, k: int) -> np.ndarray:
     """The unbiased estimator, elementwise; NaN where n is."""
-
     out = np.full(n.shape, np.nan)
     seen = ~np.isnan(n)
     pairs, which = np.unique(np.stack([n[seen], right[seen]]).astype(int), axis=1, return_inverse=True)
@@ -242,16 +252,4 @@ def _json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected an object with hardware, planned and taken")
-    return found
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
-
-    try:
-        found = yaml.safe_load(text_of(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(found, dict) or "recipe" not in found:
-        raise InputError(f"{path}: expected a bench file with the keys recipe and bench")
     return found

@@ -104,6 +104,13 @@ class BenchSection(Section):
         return max([*self.sizes, *(self.sft.sizes if self.sft else [])])
 
 
+class BenchFile(Section):
+    """A bench file on top of what it extends."""
+
+    recipe: dict[str, Any]
+    bench: BenchSection
+
+
 @dataclass(frozen=True)
 class Bench:
     """A checked bench file. `body` is the recipe's YAML as plain data, overrides applied."""

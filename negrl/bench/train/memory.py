@@ -19,11 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from negrl.bench.page import Column, a_flag, a_number, render, to_csv
+from negrl.bench.page import Column, a_flag, a_number, render, to_csv, write_files
 from negrl.bench.train.parts import apart, memory_is_told, peak, qwen, setting
 from negrl.errors import InputError
 from negrl.quiet import quiet
-from negrl.store import write_atomic
 
 ROWS, LENGTH = 2, 384
 MODEL = {
@@ -73,8 +72,7 @@ def main(out: Path) -> list[Measure]:
         print(" ".join(f"{k}={v}" for k, v in asdict(found[-1]).items()), file=sys.stderr, flush=True)
     text = page(found, MODEL)
     print(text, end="")
-    write_atomic(out.with_name(out.name + ".md"), text.encode())
-    write_atomic(out.with_name(out.name + ".csv"), to_csv(COLUMNS, map(asdict, found)))
+    write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, map(asdict, found))})
     return found
 
 

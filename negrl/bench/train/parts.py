@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from negrl.pipeline.finish import hardware, versions
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads are slower on a busy machine
 
 T = TypeVar("T")
@@ -66,10 +68,6 @@ def qwen(shape: dict[str, Any]) -> Any:
 
 def setting() -> str:
     """The machine and the versions that the figures depend on."""
-    import torch
-    import transformers
-    import trl
-
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, TRL {trl.__version__}"
-    return f"{where}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}; {versions}"
+    found = versions()
+    packages = ", ".join(f"{name} {found[name]}" for name in ("torch", "transformers", "trl"))
+    return f"{hardware()}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}; {packages}"

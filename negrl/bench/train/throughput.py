@@ -23,11 +23,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from negrl.bench.page import Column, a_number, a_whole, render, to_csv
+from negrl.bench.page import Column, a_number, a_whole, render, to_csv, write_files
 from negrl.bench.train.parts import apart, memory_is_told, peak, setting
 from negrl.bench.train.sides import LENGTH, ROWS, SIDES, Runner, make_rows
 from negrl.quiet import quiet
-from negrl.store import write_atomic
 
 BRANCHES, SHARES = (2, 4, 8, 16), (0.0, 0.5, 0.8, 0.95)
 TURNS = 3
@@ -145,7 +144,6 @@ def main(out: Path, quick: bool = False) -> list[Measure]:
     Args:
         quick: a smaller model, one corner of the grid and one turn: a minute or two, and the figures say little.
     """
-
     branches, shares = ((2, 8), (0.0, 0.8)) if quick else (BRANCHES, SHARES)
     shape = QUICK_MODEL if quick else MODEL
     found: list[Measure] = []
@@ -166,8 +164,7 @@ def main(out: Path, quick: bool = False) -> list[Measure]:
             gc.collect()
     text = page(found, shape, quick, notes)
     print(text, end="")
-    write_atomic(out.with_name(out.name + ".md"), text.encode())
-    write_atomic(out.with_name(out.name + ".csv"), to_csv(COLUMNS, rows(found)))
+    write_files(out, {".md": text.encode(), ".csv": to_csv(COLUMNS, rows(found))})
     return found
 
 
@@ -209,7 +206,6 @@ def peak_memory(loss: str, side: str, model: dict[str, Any], branches: int, shar
 
 
 def _peak(loss: str, side: str, model: dict[str, Any], branches: int, share: float) -> float:
-
     with quiet(), tempfile.TemporaryDirectory() as folder:
         runner = Runner(loss, side, model, Path(folder))
         problems = runner.rows(make_rows(branches, share, model["vocab_size"]))

@@ -32,8 +32,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows on the hub (`hub` with its `configs` and `split`), and the same rows in local `files`. `problems` is how
-    many there must be; `hub_problems`, if the hub's copy has another number."""
+    """Rows on the hub (`hub`, "" if they are not there, with its `configs` and `split`), and the same rows in local
+    `files`. `problems` is how many there must be; `hub_problems`, if the hub's copy has another number."""
 
     problems: int
     hub: str
@@ -70,6 +70,8 @@ class Source:
         return [(f"{data / f}:{number}", row) for f in self.files for number, row in read_rows(data / f)]
 
     def _hub(self) -> list[tuple[str, dict[str, Any]]]:
+        if not self.hub:
+            raise InputError(f"this benchmark is a local one: give a folder with {' and '.join(self.files)} as --data")
         import datasets
         import httpx
 

@@ -1,13 +1,4 @@
-"""The default: spend rollouts where they can still change what training will read.
-
-Each trace has a posterior over its value path (negrl/labelers/posterior.py), from the sampler's logprobs, the
-problem's other traces, and all rollouts that share its prefixes. A step is settled when it is all but sure on
-which side of the dead zone its advantage lies, and, if outside, how large it is. A trace whose steps are
-all settled is finished. The others ask for a few rollouts more, from the prefix on their path where a
-rollout's token buys most: the expected fall of the squared error of the unsettled advantages, over all
-traces that share the prefix. (For one right-or-wrong sample y from a prefix of value V that is
-Cov(A, V)^2 / Var(y), exactly, since E[A | y] is linear in y.)
-"""
+"""The labeler `adaptive`: its package says how it works."""
 
 from __future__ import annotations
 
@@ -17,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from negrl.labelers.base import Ask, BeliefOptions, LabelerSpec, Need, Outcome, Task
-from negrl.labelers.belief import BeliefLabeler
-from negrl.labelers.posterior import Floats, PathPosterior, Paths
+from negrl.labelers.adaptive.posterior import Floats, PathPosterior, Paths
+from negrl.labelers.base import Ask, Need, Outcome, Task
+from negrl.labelers.belief.labeler import BeliefLabeler
 from negrl.records import CORRECT
 from negrl.steps.values import Difference, Estimate, verdict_value
 
@@ -29,15 +19,6 @@ _BATCH, _BATCH_SHARE = 2, 4  # rollouts per ask, and at least 1 for so many that
 _SURE = 0.95  # a step is settled when one side of the dead zone has this chance ...
 _CLOSE = 0.1  # ... and, outside, the advantage is known to this standard deviation
 _FIRST_LESSONS = 3  # EM iterations before the first ask
-
-
-class AdaptiveOptions(BeliefOptions):
-    max_rollouts: int = Field(16, ge=1)
-    """Of one trace at most."""
-    step_chances: bool = True
-    """Read from the sampler's logprobs how likely each step was. False: do without, as for imported traces."""
-    budget_tokens: int | None = Field(None, ge=0)
-    """Rollout tokens for all traces of a round together: none are asked for beyond that. Default: no limit."""
 
 
 class AdaptiveLabeler:
@@ -223,9 +204,3 @@ class AdaptiveLabeler:
         known, path = self._all(), self._path[trace]
         columns = (known.advantage, known.advantage_low, known.advantage_high)
         return [Difference(*(float(c[path, i]) for c in columns)) for i in range(len(self._tasks[trace].steps))]
-
-
-# What it learns, and what it spends on one shard, depends on what is in the shard.
-LABELER = LabelerSpec(
-    "adaptive", lambda opening: AdaptiveLabeler(opening.settings), AdaptiveOptions, reads=("dead_zone", "shard_size")
-)

@@ -1,0 +1,35 @@
+"""The default: spend rollouts where they can still change what training will read.
+
+Each trace has a posterior over its value path (posterior.py), from the sampler's logprobs, the
+problem's other traces, and all rollouts that share its prefixes. A step is settled when it is all but sure on
+which side of the dead zone its advantage lies, and, if outside, how large it is. A trace whose steps are
+all settled is finished. The others ask for a few rollouts more, from the prefix on their path where a
+rollout's token buys most: the expected fall of the squared error of the unsettled advantages, over all
+traces that share the prefix. (For one right-or-wrong sample y from a prefix of value V that is
+Cov(A, V)^2 / Var(y), exactly, since E[A | y] is linear in y.)
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from negrl.labelers.base import BeliefOptions, Labeler, LabelerSpec, Opening
+
+
+class AdaptiveOptions(BeliefOptions):
+    max_rollouts: int = Field(16, ge=1)
+    """Of one trace at most."""
+    step_chances: bool = True
+    """Read from the sampler's logprobs how likely each step was. False: do without, as for imported traces."""
+    budget_tokens: int | None = Field(None, ge=0)
+    """Rollout tokens for all traces of a round together: none are asked for beyond that. Default: no limit."""
+
+
+def _open(opening: Opening) -> Labeler:
+    from negrl.labelers.adaptive.labeler import AdaptiveLabeler  # loads numpy
+
+    return AdaptiveLabeler(opening.settings)
+
+
+# What it learns, and what it spends on one shard, depends on what is in the shard.
+LABELER = LabelerSpec("adaptive", _open, AdaptiveOptions, reads=("dead_zone", "shard_size"))
