@@ -12,7 +12,7 @@ from negrl import __version__
 from negrl.commands.bench import bench
 from negrl.commands.evaluate import app as evaluate
 from negrl.commands.verify import audit, verify
-from negrl.errors import GuardTripped, InputError
+from negrl.errors import UNWRITABLE, GuardTripped, InputError
 from negrl.terminal import safe
 
 app = typer.Typer(
@@ -84,6 +84,12 @@ def main() -> None:
     except (InputError, GuardTripped) as error:
         print(f"negrl: {safe(error)}", file=sys.stderr)
         code = error.exit_code
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"negrl: {safe(where)}cannot be written: {error.strerror}; what is finished is kept", file=sys.stderr)
+        code = InputError.exit_code
     except Exception as error:
         # Usage errors of click, or of typer's own copy of it, know how to show themselves.
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):

@@ -4,7 +4,11 @@ guard that stopped a training (exit code 3)."""
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""An OSError's number when the disk is full or may not be written: nothing that a traceback explains."""
 
 
 class InputError(Exception):

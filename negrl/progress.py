@@ -77,6 +77,12 @@ class Reporter:
             yield bar
         self._line("[green]✓[/]", name, bar.notes, time.perf_counter() - start)
 
+    @staticmethod
+    def silent() -> StageBar:
+        """A bar that nobody sees, for work inside another stage."""
+        progress = Progress(disable=True)
+        return StageBar(progress, progress.add_task("", total=None, status=""))
+
     def reused(self, name: str, notes: list[str]) -> None:
         self._line("[cyan]=[/]", name, ["reused", *notes], None)
 

@@ -5,6 +5,9 @@ the recipe that it reads. A shard has a deterministic name and is written atomic
 is done, a changed setting redoes only what depends on it, and a killed run loses at most the shard that it was
 writing. Rows are Parquet files that `datasets.load_dataset("parquet", ...)`, DuckDB and pandas read as they
 are. They may be at any fsspec URL; a whole run needs a local folder, for its models.
+
+Damage is noticed. Beside each shard stands what it must be (`<shard>.sum`: rows, bytes, SHA-256), and the `stage.json`
+of a finished stage lists all of its shards and the files of its model in the same way. Every read is compared.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +30,15 @@ Row = TypeVar("Row")
 
 FORMAT = 1
 """Part of every fingerprint; raised when the meaning of stored rows changes."""
+_MODEL_FILES = ("model/**/*", "adapter/**/*", "log.jsonl")
+"""What a finished training lists besides tables: what later stages and the report read."""
+
+_SMALL = 1 << 20
+"""Bytes."""
+
+
+class Damaged(InputError):
+    """A file of a stage is missing, or is not what was recorded of it."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -66,10 +78,17 @@ class Store:
 
 
 class Stage:
-    """One stage's folder: `<table>-00000.parquet` shards, and `stage.json` once it is complete."""
+    """One stage's folder: `<table>-00000.parquet` shards, and `stage.json` once it is complete.
+
+    Attributes:
+        mend: makes the shards again that are missing or damaged; called with what was found when a shard that is
+            read proves to be damaged. None: reading it raises Damaged.
+    """
 
     def __init__(self, store: Store, folder: str):
         self.store, self.folder = store, folder
+        self.mend: Callable[[str], None] | None = None
+        self._known: dict[str, Any] | None = None
 
     @property
     def path(self) -> Path:
@@ -81,22 +100,44 @@ class Stage:
         return f"{self.store.root}/{self.folder}"
 
     def has(self, table: str, shard: int) -> bool:
-        return self.store.exists(f"{self.folder}/{self._shard(table, shard)}")
+        """Is the shard there, and whole?"""
+        name = self._shard(table, shard)
+        if not self.store.exists(f"{self.folder}/{name}"):
+            return False
+        try:
+            self._checked(name)
+        except Damaged:
+            return False
+        return True
 
     def write(self, table: str, shard: int, row_type: type[Row], rows: Sequence[Row]) -> None:
-        """Write one shard. An empty shard is written, too: it records that the work was done."""
+        """Write one shard. An empty shard is written, too: it records that the work was done.
+
+        Raises:
+            InputError: the stage is finished, and these are not the bytes that it recorded; or the disk is full.
+        """
         import pyarrow.parquet as pq
 
         buffer = io.BytesIO()
-        pq.write_table(to_arrow(row_type, rows), buffer, compression="zstd")
-        self.store.write_bytes(f"{self.folder}/{self._shard(table, shard)}", buffer.getvalue())
+        pq.write_table(to_arrow(row_type, rows), buffer, compression="zstd", write_page_checksum=True)
+        name, data = self._shard(table, shard), buffer.getvalue()
+        new = _sum(data, len(rows))
+        if (record := self._record()) is not None and record["shards"].get(name) != new:
+            before = record["shards"].get(name, {}).get("sha256", "none")
+            raise InputError(
+                f"{self.url}/{name}: made again, it has SHA-256 {new['sha256']}, but the finished stage recorded "
+                f"{before}; to make the whole stage again remove its folder"
+            )
+        # What it must be is written first: a shard that is there has it.
+        self.store.write_bytes(f"{self.folder}/{_beside(name)}", json.dumps(new).encode())
+        self.store.write_bytes(f"{self.folder}/{name}", data)
 
     def read(self, table: str, row_type: type[Row]) -> list[Row]:
         """All rows of a table, in shard order."""
         return list(self.iterate(table, row_type))
 
     def iterate(self, table: str, row_type: type[Row]) -> Iterator[Row]:
-        for name in self.store.list(self.folder, f"{table}-*.parquet"):
+        for name in self._names(table):
             for values in self._parquet(name).to_pylist():
                 yield from_dict(row_type, values)
 
@@ -104,55 +145,211 @@ class Stage:
         """The same as one Arrow table, which takes a tenth of the memory."""
         import pyarrow as pa
 
-        parts = [self._parquet(name) for name in self.store.list(self.folder, f"{table}-*.parquet")]
+        parts = [self._parquet(name) for name in self._names(table)]
         # A column that was added to the rows after the table was written is null.
         return pa.concat_tables([arrow_schema(row_type).empty_table(), *parts], promote_options="default")
+
+    def sizes(self, table: str, column: str) -> tuple[int, int]:
+        """The number of rows of a table and the total length of a list column, without decoding anything else."""
+        import pyarrow.compute as pc
+
+        rows = total = 0
+        for name in self._names(table):
+            lengths = pc.list_value_length(self._parquet(name, [column]).column(column))
+            rows, total = rows + len(lengths), total + (pc.sum(lengths).as_py() or 0)
+        return rows, total
+
+    def _names(self, table: str) -> list[str]:
+        """The table's shards: those that were recorded, there or not."""
+        if (record := self._record()) is not None:
+            return sorted(name for name in record["shards"] if name.rpartition("-")[0] == table)
+        recorded = [name.replace(".sum", ".parquet") for name in self._list(f"{table}-*.sum")]
+        return sorted({*recorded, *self._list(f"{table}-*.parquet")})
 
     def _parquet(self, name: str, columns: list[str] | None = None) -> pa.Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            return pq.read_table(io.BytesIO(self.store.read_bytes(f"{self.folder}/{name}")), columns=columns)
-        except pa.ArrowInvalid:
+            data = self._checked(name)
+        except Damaged as error:
+            if self.mend is None:
+                raise
+            self.mend(str(error))
+            data = self._checked(name)
+        try:
+            return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
+        except (pa.ArrowException, OSError):  # made by an older negrl, which recorded no hash
             remedy = "remove the stage's folder" if self.done else "remove it"
-            raise InputError(f"{self.url}/{name}: not a whole Parquet file; {remedy} and run again") from None
+            raise Damaged(f"{self.url}/{name}: not a whole Parquet file; {remedy} and run again") from None
 
-    def sizes(self, table: str, column: str) -> tuple[int, int]:
-        """The number of rows of a table and the total length of a list column, without reading anything else."""
-        import pyarrow.compute as pc
+    def _checked(self, name: str) -> bytes:
+        """A shard's bytes, which are what was recorded of them. Raises Damaged."""
+        try:
+            data = self.store.read_bytes(f"{self.folder}/{name}")
+        except OSError as error:
+            reason = "missing" if isinstance(error, FileNotFoundError) else f"can't be read ({error})"
+            raise Damaged(f"{self.url}/{name}: {reason}; run again") from None
+        expected = self._expected(name)
+        if expected is not None and hashlib.sha256(data).hexdigest() != expected["sha256"]:
+            raise Damaged(f"{self.url}/{name}: damaged (it is not what was written); run again to make it again")
+        return data
 
-        rows = total = 0
-        for name in self.store.list(self.folder, f"{table}-*.parquet"):
-            lengths = pc.list_value_length(self._parquet(name, [column]).column(column))
-            rows, total = rows + len(lengths), total + (pc.sum(lengths).as_py() or 0)
-        return rows, total
+    def _expected(self, name: str) -> dict[str, Any] | None:
+        """What was recorded of a shard; None by an older negrl."""
+        if (record := self._record()) is not None:
+            return record["shards"].get(name)
+        path = f"{self.folder}/{_beside(name)}"
+        if not self.store.exists(path):
+            return None
+        found = _object(self.store.read_bytes(path))
+        if found is None or not {"rows", "bytes", "sha256"} <= found.keys():
+            raise Damaged(f"{self.url}/{_beside(name)}: damaged; run again")
+        return found
+
+    def lost(self) -> list[str]:
+        """The shards of a finished stage that are missing or have another size than recorded. Reads none of them."""
+        record = self._record()
+        if record is None or not record["shards"]:
+            return []
+        there = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in self._entries()}
+        return sorted(name for name, one in record["shards"].items() if there.get(name) != one["bytes"])
+
+    def _entries(self) -> list[dict[str, Any]]:
+        self.store.fs.invalidate_cache()
+        found: list[dict[str, Any]] = self.store.fs.ls(f"{self.store._base}/{self.folder}", detail=True)
+        return found
+
+    def check_files(self, whole: bool) -> None:
+        """Are the files of the stage's model what was recorded?
+
+        Args:
+            whole: compare every byte; otherwise of files from 1 MiB only the size.
+
+        Raises:
+            Damaged: names the first that is not.
+        """
+        for name, one in ((self._record() or {}).get("files") or {}).items():
+            path = self.path / name
+            if not path.is_file():
+                problem = "missing"
+            elif path.stat().st_size != one["bytes"] or (
+                (whole or one["bytes"] < _SMALL) and _hash_file(path) != one["sha256"]
+            ):
+                problem = "damaged (it is not what was written)"
+            else:
+                continue
+            raise Damaged(f"{self.url}/{name}: {problem}; to train again remove the folder {self.url}")
 
     def pinned(self, name: str, value: int) -> int:
         """`value` as it was when the stage began. Shards of a killed run are found by their number, so their size
-        must not change before the stage is done."""
+        must not change before the stage is done.
+
+        Raises:
+            InputError: what is stored is not a positive number.
+        """
         path = f"{self.folder}/{name}.pin"
+        if (record := self._record()) is not None and name in record["pins"]:
+            return int(record["pins"][name])
         if not self.store.exists(path):
             self.store.write_bytes(path, str(value).encode())
-        return int(self.store.read_bytes(path))
+        text = self.store.read_bytes(path)
+        if not text.isdigit() or int(text) < 1:
+            raise InputError(f"{self.url}/{name}.pin: damaged; remove the folder {self.url} and run again")
+        return int(text)
 
     @property
     def done(self) -> bool:
         return self.store.exists(f"{self.folder}/stage.json")
 
     def info(self) -> dict[str, Any]:
-        """What the stage recorded when it finished: counts, seconds, its inputs (lineage)."""
-        try:
-            found = json.loads(self.store.read_bytes(f"{self.folder}/stage.json"))
-            return {**found, "notes": found["notes"], "seconds": found["seconds"]}
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise InputError(f"{self.url}/stage.json: damaged; remove it and run again") from None
+        """What the stage said of itself when it finished: counts, seconds, its inputs (lineage).
+
+        Raises:
+            InputError: stage.json is damaged.
+        """
+        found = self._stage_json()
+        return {key: value for key, value in found.items() if key not in ("record", "sha256")}
+
+    def _record(self) -> dict[str, Any] | None:
+        """The shards and files that a finished stage listed; None where it is not finished, or by an older negrl."""
+        if self._known is None and self.done:
+            self._known = self._stage_json().get("record")
+        return self._known
+
+    def _stage_json(self) -> dict[str, Any]:
+        found = _object(self.store.read_bytes(f"{self.folder}/stage.json"))
+        whole = (
+            found is not None
+            and isinstance(found.get("notes"), list)
+            and isinstance(found.get("seconds"), int | float)
+            and ("record" in found) == ("sha256" in found)
+            and found.get("sha256") in (None, _digest(found))
+        )
+        if found is None or not whole:
+            raise InputError(f"{self.url}/stage.json: damaged; remove it and run again")
+        return found
 
     def finish(self, info: dict[str, Any]) -> None:
-        """Mark the stage as complete. A stage that is not is never read."""
-        data = json.dumps(info, indent=2, sort_keys=True, default=str).encode()
+        """Mark the stage as complete, and record all that it holds. A stage that is not is never read."""
+        found = json.loads(json.dumps({**info, "record": self._take_stock()}, default=str))
+        found["sha256"] = _digest(found)
+        data = json.dumps(found, indent=2, sort_keys=True).encode()
         self.store.write_bytes(f"{self.folder}/stage.json", data)
+        self._known = None
+
+    def _take_stock(self) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        shards = {}
+        for name in self._list("*.parquet"):
+            shards[name] = self._expected(name)
+            if shards[name] is None:  # written by an older negrl
+                data = self._checked(name)
+                shards[name] = _sum(data, pq.read_metadata(io.BytesIO(data)).num_rows)
+        pins = {n.removesuffix(".pin"): self.pinned(n.removesuffix(".pin"), 1) for n in self._list("*.pin")}
+        return {"shards": shards, "files": self._files(), "pins": pins}
+
+    def _list(self, pattern: str) -> list[str]:
+        return self.store.list(self.folder, pattern)
+
+    def _files(self) -> dict[str, Any]:
+        if not self.store.local:
+            return {}
+        paths = sorted(path for pattern in _MODEL_FILES for path in self.path.glob(pattern) if path.is_file())
+        return {
+            path.relative_to(self.path).as_posix(): {"bytes": path.stat().st_size, "sha256": _hash_file(path)}
+            for path in paths
+        }
 
     @staticmethod
     def _shard(table: str, shard: int) -> str:
         return f"{table}-{shard:05d}.parquet"
+
+
+def _beside(shard: str) -> str:
+    return shard.replace(".parquet", ".sum")
+
+
+def _sum(data: bytes, rows: int) -> dict[str, Any]:
+    return {"rows": rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _digest(found: dict[str, Any]) -> str:
+    """Of everything in a stage.json but the digest itself."""
+    rest = {key: value for key, value in found.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that `data` holds, None if it does not hold one."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -23,7 +23,7 @@ from negrl.evaluate.responses import Columns, read_responses
 from negrl.evaluate.samples import Drawn, Judged, draw_all, judge_all, sample_stage, unjudged
 from negrl.evaluate.scores import as_row, score
 from negrl.evaluate.settings import EvalSettings
-from negrl.files import encode, write_atomic
+from negrl.files import clear_stale, encode, write_atomic
 from negrl.locks import locked
 from negrl.policy import check_model, context_length, load_tokenizer, local_model
 from negrl.progress import Reporter
@@ -81,6 +81,7 @@ def evaluate(
     with locked(out, "--out", "evaluation"):
         keys = {task.benchmark.name: _evaluation(task, settings, given) for task in tasks}
         found = _earlier(out, name, key, keys, force)
+        clear_stale(out)
         store = Store(out / "samples")
         opened: list[Engine] = []
 

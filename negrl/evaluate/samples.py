@@ -4,6 +4,7 @@ loses the shard that it was working on, and a changed extractor judges again wit
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from negrl.engines import ENGINES
 from negrl.errors import InputError
 from negrl.evaluate.prompts import Task
 from negrl.evaluate.settings import EvalSettings
+from negrl.files import clear_stale
 from negrl.progress import StageBar, thousands
 from negrl.records import Problem, Trace
 from negrl.sampling import JUDGE_SHARD, Draw, Sampler, judge, missing_shards
@@ -82,6 +84,7 @@ def draw_all(stage: Stage, task: Task, settings: EvalSettings, sampler: Sampler,
     Raises:
         InputError: a prompt leaves no room for a response in the model's context.
     """
+    clear_stale(stage.path)
     asked = sampler.ask(task.problems, _drawn_as(task, settings, sampler.key))
     size = stage.pinned("shard_size", settings.shard_size)
     for shard, part in missing_shards(stage, "samples", asked, size, bar):
@@ -95,7 +98,7 @@ def draw_all(stage: Stage, task: Task, settings: EvalSettings, sampler: Sampler,
     generated, tokens = stage.sizes("samples", "token_ids")
     _check_count(stage, generated, len(asked) * settings.n)
     names = stage.store.list(stage.folder, "seconds-*.json")
-    seconds = sum(json.loads(stage.store.read_bytes(f"{stage.folder}/{name}")) for name in names)
+    seconds = sum(_seconds(stage, name) for name in names)
     bar.note(f"{generated:,} samples of {len(asked):,} problems")
     bar.note(f"{thousands(tokens)} tokens")
     lengths, context = [len(one.request.prompt_token_ids) for one in asked], sampler.context
@@ -103,6 +106,16 @@ def draw_all(stage: Stage, task: Task, settings: EvalSettings, sampler: Sampler,
     if short:
         bar.note(f"{short} prompts leave less than {settings.max_tokens} tokens in the context of {context}")
     return Drawn(stage, engine_version(settings.engine), generated, sum(lengths), tokens, round(seconds, 3), short)
+
+
+def _seconds(stage: Stage, name: str) -> float:
+    try:
+        found = float(json.loads(stage.store.read_bytes(f"{stage.folder}/{name}")))
+    except (ValueError, TypeError, RecursionError):
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise InputError(f"{stage.url}/{name}: damaged, expected a number of seconds; remove it and its shard")
+    return found
 
 
 def _drawn_as(task: Task, settings: EvalSettings, model_key: str) -> Draw:

@@ -1,7 +1,7 @@
 """Files of rows: JSON lines, CSV or Parquet by their names, plain or .gz. They are read and written in batches, so a
 file may be larger than memory, and what is written is there whole or not at all."""
 
-from negrl.files.atomic import blaming, check_target, open_atomic, write_atomic
+from negrl.files.atomic import blaming, check_target, clear_stale, open_atomic, write_atomic
 from negrl.files.columns import column, gold_value, path_of, text_value
 from negrl.files.lines import encode, iterate_rows, read_rows
 from negrl.files.sinks import open_sink
@@ -13,6 +13,7 @@ __all__ = [
     "Source",
     "blaming",
     "check_target",
+    "clear_stale",
     "column",
     "encode",
     "gold_value",

@@ -110,6 +110,14 @@ def check_target(out: str | Path, source: Path | None = None) -> Path:
     return given.resolve()
 
 
+def clear_stale(folder: str | Path) -> None:
+    """Remove the temporary files that killed processes left in `folder`. Only for who holds its lock."""
+    for path in Path(folder).glob(".*.*.tmp"):
+        if path.name.split(".")[-2].isdigit():
+            with suppress(OSError):
+                path.unlink()
+
+
 @contextmanager
 def blaming(out: str | Path) -> Iterator[None]:
     """Turns an OSError of the block (a full disk, no permission) into an InputError that names `out`."""

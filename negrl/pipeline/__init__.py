@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from negrl.errors import InputError, nearest
-from negrl.files import write_atomic
+from negrl.files import clear_stale, write_atomic
 from negrl.locks import locked
 from negrl.methods import METHODS
 from negrl.pipeline import labels, learn, traces, values
@@ -76,6 +76,8 @@ def run(
     frame = Frame(recipe, reporter or Reporter(), until)
     with locked(Path(recipe.output_dir), "output_dir", "negrl run"):
         _check_folder(recipe, force)
+        for folder in (Path(recipe.output_dir), Path(recipe.output_dir) / "report"):
+            clear_stale(folder)
         _prepare(recipe)
         try:
             record = run_stages(frame, checked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from negrl.engines import open_engine
 from negrl.errors import InputError
-from negrl.files import write_atomic
+from negrl.files import clear_stale, write_atomic
 from negrl.policy import context_length, load_tokenizer
 from negrl.progress import Reporter, StageBar
 from negrl.recipe import Recipe
@@ -86,11 +87,16 @@ class Frame:
     done: list[Done] = field(default_factory=list)
     _engine: tuple[str, Engine] | None = None
     _tokenizers: dict[str, PreTrainedTokenizerBase] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.store = Store(self.recipe.store)
         if not self.store.local:
             raise InputError(f"store: '{self.recipe.store}' is not a local folder; a run's models need one")
+        if Path(self.recipe.store).exists() and not Path(self.recipe.store).is_dir():
+            raise InputError(
+                f"store: '{self.recipe.store}' is a file, expected a folder; move it or name another store"
+            )
 
     def run(
         self, kind: str, title: str, inputs: dict[str, Any], work: Callable[[Stage, StageBar], dict[str, Any]]
@@ -106,6 +112,7 @@ class Frame:
         stage = self.store.stage(kind, fingerprint(kind, inputs))
         if stage.done:
             info, reused = stage.info(), True
+            self._look(title, stage, work)
             if not any(d.key == stage.folder for d in self.done):  # shared by several arms: say it once
                 self.reporter.reused(title, info["notes"])
         elif kind in self.require_done:
@@ -118,6 +125,7 @@ class Frame:
                 info, reused = (
                     (stage.info(), True) if stage.done else (self._do(kind, title, stage, inputs, work), False)
                 )
+            self._look(title, stage, work)
         done = Done(kind, title, stage, info, reused)
         self.done.append(done)
         return done
@@ -128,6 +136,7 @@ class Frame:
         if self.before_work is not None:
             check, self.before_work = self.before_work, None
             check()
+        clear_stale(stage.path)
         clock = _Clock(stage.path / "seconds.json")
         with self.reporter.stage(title) as bar:
             bar.on_move = clock.save
@@ -144,6 +153,35 @@ class Frame:
                 stage.finish(info)
         return info
 
+    def _look(self, title: str, stage: Stage, work: Callable[[Stage, StageBar], Any]) -> None:
+        """Is all there that the finished stage recorded? Shards are made again, now where they are missing or too
+        short, or when a read finds other bytes than were written.
+
+        Raises:
+            InputError: the stage's model is not what was recorded, or a shard came out other than it was.
+        """
+        stage.check_files(whole=False)
+        if not self.require_done:
+            stage.mend = lambda found: self._mend(title, stage, work, found)
+        if lost := stage.lost():
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            found = f"{stage.url}/{lost[0]}{more}: missing or not whole"
+            if self.require_done:
+                raise InputError(f"{found}; make it again in one process: negrl run RECIPE --until view")
+            self._mend(title, stage, work, found)
+
+    def _mend(self, title: str, stage: Stage, work: Callable[[Stage, StageBar], Any], found: str) -> None:
+        """Run a finished stage's work again: it skips what is whole. What it said when it finished stays."""
+        self.reporter.say(f"{found.partition('; ')[0]}; '{title}' makes it again")
+        mend, stage.mend = stage.mend, None
+        try:
+            with self._alone(stage, title):
+                work(stage, self.reporter.silent())
+            if lost := stage.lost():
+                raise InputError(f"{stage.url}/{lost[0]}: can't be made again; remove the folder {stage.url}")
+        finally:
+            stage.mend = mend
+
     @contextmanager
     def _alone(self, stage: Stage, title: str) -> Iterator[None]:
         """Runs that share a store do a stage once: the second waits, and finds it done."""
@@ -153,11 +191,14 @@ class Frame:
             yield
             return
         locks = Path(self.recipe.store) / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{stage.folder}.lock")
         try:
+            locks.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-        except Timeout:
+        except OSError as error:
+            if not isinstance(error, Timeout):
+                reason = error.strerror or error
+                raise InputError(f"store: '{self.recipe.store}' cannot be written: {reason}") from None
             self.reporter.say(f"waiting for another run that does '{title}'")
             lock.acquire()
         try:
@@ -175,8 +216,20 @@ class Frame:
 
         if self._engine is None or self._engine[0] != policy.key:
             self.close_engine()
+            self.check(policy)
             self._engine = (policy.key, open_engine(self.recipe.engine, policy.model, self.recipe.policy))
         return self._engine[1]
+
+    def check(self, policy: Policy) -> None:
+        """Are the weights those that were trained? Reads all of them, once.
+
+        Raises:
+            InputError: names the file that is damaged.
+        """
+        made = next((done for done in self.done if done.key == policy.key), None)
+        if made is not None and policy.key not in self._checked:
+            made.stage.check_files(whole=True)
+            self._checked.add(policy.key)
 
     def close_engine(self) -> None:
         """Before training: stages never share a device."""
@@ -186,6 +239,7 @@ class Frame:
 
     def tokenizer(self, policy: Policy) -> PreTrainedTokenizerBase:
         if policy.model not in self._tokenizers:
+            self.check(policy)
             self._tokenizers[policy.model] = load_tokenizer(policy.model, self.recipe.policy)
         return self._tokenizers[policy.model]
 
@@ -212,7 +266,16 @@ class _Clock:
 
     def __init__(self, path: Path):
         self._path, self._start, self._saved = path, time.perf_counter(), 0.0
-        self._before = json.loads(path.read_text()) if path.exists() else 0.0
+        self._before = self._read() if path.exists() else 0.0
+
+    def _read(self) -> float:
+        try:
+            found = json.loads(self._path.read_text())
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+            raise InputError(f"{self._path}: damaged, expected a number of seconds; remove it and run again")
+        return float(found)
 
     def read(self) -> float:
         return round(self._before + time.perf_counter() - self._start, 3)

@@ -30,6 +30,9 @@ from negrl.store import Stage
 from negrl.views import ViewInputs, view_of
 from negrl.views.earlier import Kept, room_for
 
+LABELED_BY = ("dead_zone", "require_significance")
+"""The settings that turn advantages into labels."""
+
 
 def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
     """Labels on the steps: good, bad, pit, spurious. Cheap: redone when only the dead zone changes."""
@@ -46,7 +49,7 @@ def credit(frame: Frame, verified: Done, valued: Done, title: str) -> Done:
         bar.note(", ".join(f"{counts[label]:,} {label}" for label in STEP_LABELS if counts[label]))
         return {"labels": dict(counts)}
 
-    inputs = {"value": valued.key, "label": section.model_dump(include={"dead_zone", "require_significance"})}
+    inputs = {"value": valued.key, "label": section.model_dump(include=set(LABELED_BY))}
     if section.shuffle:  # reads what the weights depend on, too
         inputs["shuffle"] = section.model_dump(include={"shuffle", "seed", "after_pit", "value_band"})
     return frame.run("credit", title, inputs, work)

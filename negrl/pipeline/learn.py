@@ -118,10 +118,11 @@ def _fit(frame: Frame, policy: Policy, data: Done, section: TrainSection, kind: 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         from negrl.trainers.fit import Training, fit  # loads numpy
 
-        frame.close_engine()
         row_type = view_of(method).row_type
         training = Training(method, section.fields, frame.recipe.policy, policy.model, frame.recipe.seed)
-        rows = data.stage.table(method.view, row_type)
+        rows = data.stage.table(method.view, row_type)  # may have to make it again, with the engine
+        frame.check(policy)
+        frame.close_engine()
         fitted = fit(training, rows, row_type, stage.path, frame.train_progress(bar), _online(frame, method))
         bar.note(f"{fitted.steps:,} steps")
         bar.note(f"{thousands(fitted.trained_tokens)} tokens trained")

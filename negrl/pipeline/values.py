@@ -15,6 +15,7 @@ from negrl.labeling.driver import LabelCounts, label_traces
 from negrl.labeling.rollouts import Tools
 from negrl.labeling.section import LabelSection
 from negrl.pipeline.frame import Done, Frame, Policy
+from negrl.pipeline.labels import LABELED_BY
 from negrl.pipeline.traces import chunks, drawing, drawn_as
 from negrl.policy import PolicySection, check_model, context_length
 from negrl.preflight import Checked
@@ -34,6 +35,11 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
     """
     section = frame.recipe.label if needed else frame.recipe.label.with_labeler("none")
     labeler = open_labeler(section, checked.oracle)
+    imported = frame.recipe.traces is not None
+    key = section.values_key(labeler, imported)
+    # Credit labels the steps again. What the key does not name must not show in the rows: they may be made again.
+    provisional = {name: type(section).model_fields[name].default for name in LABELED_BY if name not in key}
+    section = section.model_copy(update=provisional)
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
         traces = verified.stage.read("traces", Trace)
@@ -57,8 +63,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
             bar.advance()
         return _facts(stage, bar, section, labeler, len(traces))
 
-    imported = frame.recipe.traces is not None
-    inputs = {"traces": verified.key, "policy": policy.key, "label": section.values_key(labeler, imported)}
+    inputs = {"traces": verified.key, "policy": policy.key, "label": key}
     if "rewards" in labeler.needs:
         inputs["prm"] = check_model(PolicySection(model=_reward_model(section)), "label.prm")
     if _needs_policy(labeler):

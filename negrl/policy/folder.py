@@ -19,6 +19,8 @@ _DESCRIBING = (
 """Files beside the weights that change what the model reads or writes."""
 _BLOCK, _BLOCKS, _SMALL = 1 << 20, 16, 32 << 20
 """Bytes. The weights may be 100 GB, so only this many blocks of files larger than `_SMALL` are read."""
+_HEADER = 100_000_000
+"""Bytes that the header of a safetensors file may have; the library's own limit."""
 
 
 def local_model(policy: PolicySection) -> str:
@@ -84,6 +86,9 @@ def _check_folder(folder: Path, setting: str) -> str:
         other = sorted(p.name for p in folder.glob("*.bin"))
         hint = f" ({other[0]} is not loaded: pickle can run code; convert it to safetensors)" if other else ""
         raise InputError(f"{setting}: '{folder}' has no *.safetensors weights{hint}")
+    for path in weights:
+        if (problem := safetensors_problem(path)) is not None:
+            raise InputError(f"{setting}: '{path}' is damaged: {problem}")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         raise InputError(f"{setting}: '{folder}' has no tokenizer (tokenizer.json)")
     described = {path for pattern in _DESCRIBING for path in folder.glob(pattern) if path.is_file()}
@@ -137,7 +142,7 @@ def _read_object(path: Path, setting: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except RecursionError:
-        raise InputError(f"{setting}: '{path}' is nested too deep") from None
+        raise InputError(f"{setting}: '{path}' is not valid JSON: nested too deep") from None
     except OSError as error:
         raise InputError(f"{setting}: '{path}' can't be read: {error.strerror or error}") from None
     except ValueError as error:  # UnicodeDecodeError too
@@ -145,6 +150,23 @@ def _read_object(path: Path, setting: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{setting}: '{path}' must hold an object, not a {type(found).__name__}")
     return found
+
+
+def safetensors_problem(path: Path) -> str | None:
+    """What is wrong with the layout of a file of weights, None if it is right: 8 bytes with the size of the header, a
+    JSON header with the tensors' offsets, the data, which must end where they say. Reads only the header."""
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, _HEADER):
+            return f"its header would have {length:,} bytes; the file has {size:,}"
+        try:
+            header = json.loads(handle.read(length))
+            tensors = [one for name, one in header.items() if name != "__metadata__"]
+            end = 8 + length + max(int(tensor["data_offsets"][1]) for tensor in tensors)
+        except (ValueError, RecursionError, AttributeError, KeyError, TypeError, IndexError):
+            return "its header is not that of a safetensors file"
+    return None if end == size else f"it has {size:,} bytes, its header says {end:,}"
 
 
 def _sample(path: Path, whole: bool) -> str:
@@ -165,11 +187,17 @@ def _sample(path: Path, whole: bool) -> str:
 def context_length(model: str, policy: PolicySection) -> int | None:
     """The model's `max_position_embeddings`, None where its config has none."""
     if Path(model).is_dir():
-        config = json.loads((Path(model) / "config.json").read_text())
+        config = _read_object(Path(model) / "config.json", "policy.model")
     else:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(
             model, revision=policy.revision, trust_remote_code=policy.trust_remote_code
         ).to_dict()
-    return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    text = config.get("text_config")
+    found = config.get("max_position_embeddings") or (text if isinstance(text, dict) else {}).get(
+        "max_position_embeddings"
+    )
+    if found is not None and (type(found) is not int or found < 1):
+        raise InputError(f"policy.model: '{model}': max_position_embeddings in its config is {found!r:.40}, no length")
+    return found

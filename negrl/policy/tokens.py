@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(model: str, policy: PolicySection) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        InputError: it can't be loaded.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        model,
-        revision=policy.revision if not Path(model).is_dir() else None,
-        trust_remote_code=policy.trust_remote_code,
-    )
+    revision = policy.revision if not Path(model).is_dir() else None
+    try:
+        return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=policy.trust_remote_code)
+    except Exception as error:  # tokenizers raises plain Exception on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"policy.model: the tokenizer of '{model}' can't be loaded: {reason}") from None
 
 
 def encode_prompts(

@@ -74,9 +74,14 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
         raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep; a {what} has a few levels") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of sections at the top level")
-    _check_texts(data, str(path))
+    try:
+        _check_texts(data, str(path))
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep; a {what} has a few levels") from None
     return {str(key): value for key, value in data.items()}
 
 
@@ -94,16 +99,22 @@ def merged(path: str | Path, layers: Sequence[dict[str, Any]], overrides: Sequen
     for item in overrides:
         try:
             alone = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
+            _check_texts(alone, f"override '{item}'")
+        except RecursionError:
+            raise InputError(f"override '{item:.40}...': nested too deep") from None
         except YAMLError:
             raise InputError(f"override '{item}': the value is not valid YAML") from None
         except OmegaConfBaseException as error:
             raise InputError(f"override '{item}': {str(error).splitlines()[0]}") from None
-        _check_texts(alone, f"override '{item}'")
     try:
         config = OmegaConf.merge(*(OmegaConf.create(layer) for layer in layers), OmegaConf.from_dotlist([*overrides]))
         data = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    except YAMLError as error:
+        raise InputError(f"override: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep") from None
     assert isinstance(data, dict)
     return {str(key): value for key, value in data.items()}
 

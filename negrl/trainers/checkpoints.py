@@ -16,6 +16,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from negrl.policy.folder import safetensors_problem
+
 SECONDS_BETWEEN = 60.0
 """A killed run loses at most about this many seconds of training (when the recipe sets no save_steps)."""
 STEPS_BETWEEN_VOTES = 20
@@ -23,7 +25,8 @@ STEPS_BETWEEN_VOTES = 20
 
 
 class TimedCheckpoints(TrainerCallback):
-    """Asks for a checkpoint when the last one is `seconds` old: a short run never pays for one."""
+    """Asks for a checkpoint when the last one is `seconds` old: a short run never pays for one. It waits for the end of
+    a logging window, so that a resumed training averages over the same steps in its log as an undisturbed one."""
 
     def __init__(self, seconds: float = SECONDS_BETWEEN):
         self.seconds = seconds
@@ -34,6 +37,8 @@ class TimedCheckpoints(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.world_size > 1 and state.global_step % STEPS_BETWEEN_VOTES:
+            return
+        if args.logging_strategy == "steps" and state.global_step % max(1, state.logging_steps):
             return
         due = [time.monotonic() - self._last >= self.seconds and state.global_step < state.max_steps]
         if args.world_size > 1:
@@ -109,7 +114,7 @@ def is_whole(checkpoint: Path) -> bool:
         state = json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return False
-    if state.get("global_step") != _step(checkpoint):
+    if not isinstance(state, dict) or state.get("global_step") != _step(checkpoint):
         return False
     if zero := list(checkpoint.glob("global_step*/*.pt")):  # DeepSpeed
         return (checkpoint / "latest").is_file() and all(map(zipfile.is_zipfile, zero))
@@ -119,21 +124,7 @@ def is_whole(checkpoint: Path) -> bool:
         return all(zipfile.is_zipfile(checkpoint / name) for name in ("pytorch_model_fsdp.bin", "optimizer.bin"))
     weights = list(checkpoint.glob("*.safetensors"))
     optimizer = checkpoint / "optimizer.pt"
-    return bool(weights) and all(map(_safetensors_is_whole, weights)) and zipfile.is_zipfile(optimizer)
-
-
-def _safetensors_is_whole(path: Path) -> bool:
-    """8 bytes header size, JSON header with the tensors' offsets, data: the size must be what they add up to."""
-    with path.open("rb") as handle:
-        try:
-            size = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(size)) if size < path.stat().st_size else {}
-        except ValueError:
-            return False
-    header.pop("__metadata__", None)
-    if not header:
-        return False
-    return path.stat().st_size == 8 + size + max(tensor["data_offsets"][1] for tensor in header.values())
+    return bool(weights) and not any(map(safetensors_problem, weights)) and zipfile.is_zipfile(optimizer)
 
 
 def _shards_are_whole(folder: Path) -> bool:

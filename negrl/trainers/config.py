@@ -5,6 +5,7 @@ Defaults, weakest first: TRL's own, those below, the method's, the recipe's.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import typing
@@ -112,6 +113,10 @@ def configure(
         guilty = _guilty_field(config_class, folder, values, not cuda)
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"train{guilty}: {line}") from None
+    if getattr(config, "use_vllm", False) and importlib.util.find_spec("vllm") is None:
+        raise InputError(
+            "train.use_vllm: vLLM is not installed (`pip install 'negrl[vllm]'`); install it or leave use_vllm out"
+        )
     _check_report_to(config.report_to)
     _check_schedule(config)
     return options, config

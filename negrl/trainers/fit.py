@@ -37,7 +37,7 @@ from negrl.trainers.distributed import barrier, check_trainer, is_main, need_wei
 from negrl.trainers.guards.probes import hold_out
 from negrl.trainers.loading import load_network
 from negrl.trainers.online import Online
-from negrl.trainers.saving import save_model
+from negrl.trainers.saving import save_model, writing
 
 OnStep = Callable[[int, int, dict[str, Any]], None]
 ROWS = "rows.arrow"
@@ -157,7 +157,8 @@ def fit(
             _prepare_folder(checkpoints, fingerprint(key, batch, sharding() or ""))
             remove_broken(checkpoints)
             if not (checkpoints / ROWS).exists():
-                tables.write_table(table, checkpoints / ROWS)
+                with writing(out):
+                    tables.write_table(table, checkpoints / ROWS)
         barrier()
         trainer = _trainer(training, options, config, network, tokenizer, on_step, online)
         plan = trainer.batches()
@@ -167,7 +168,8 @@ def fit(
             )
         guard = guard_for(options.guards, held, view, row_type, trainer, checkpoints / "guards")
         resume = last_checkpoint(checkpoints)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with writing(out):
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         steps = trainer.state.global_step
         if steps == 0:
             raise InputError("train: not one step was taken; check train.num_train_epochs and train.max_steps")
@@ -176,7 +178,8 @@ def fit(
         tokens = plan.tokens(steps)
         if guard is not None and guard.keeps_best():
             guard.use_best()
-        _save(trainer, training, out)
+        with writing(out):
+            _save(trainer, training, out)
     seconds = time.perf_counter() - start
     facts = guard.facts() if guard is not None else None
     if is_main():
@@ -209,10 +212,13 @@ def _unless_stopped(result: FitResult, options: GuardOptions | None) -> FitResul
 def _finished(out: Path, key: str) -> FitResult | None:
     if not ((out / "fit.json").is_file() and (out / "model" / "config.json").is_file()):
         return None
-    summary = json.loads((out / "fit.json").read_text())
-    if summary["key"] != key:
-        return None
-    history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    try:
+        summary = json.loads((out / "fit.json").read_text())
+        if summary["key"] != key:
+            return None
+        history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # damaged: trained again
     numbers = (summary.get(name) for name in ("steps", "trained_tokens", "seconds", "guard", "drawn"))
     return FitResult(out / "model", history, *numbers)
 

@@ -21,6 +21,7 @@ def load_network(
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     from negrl.trainers.lora import frozen_settings
@@ -42,6 +43,11 @@ def load_network(
             network = getattr(transformers, network_class).from_pretrained(
                 model, use_safetensors=True, **source, **settings
             )
-        return network, AutoTokenizer.from_pretrained(model, **source)
-    except (OSError, ValueError) as error:
-        raise InputError(f"policy.model: '{model}' can't be loaded: {str(error).splitlines()[0]}") from None
+        tokenizer = AutoTokenizer.from_pretrained(model, **source)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"policy.model: '{model}' can't be loaded: {reason}") from None
+    for name, weight in network.named_parameters():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise InputError(f"policy.model: '{model}': the weights {name} are not finite")
+    return network, tokenizer

@@ -147,6 +147,9 @@ def table_hash(table: pa.Table) -> str:
 def write_table(table: pa.Table, path: Path) -> None:
     """Write an Arrow stream, which `datasets` maps into memory."""
     temporary = path.with_suffix(".tmp")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=1000)
-    temporary.replace(path)
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1000)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from negrl.errors import UNWRITABLE, InputError
 from negrl.policy import PolicySection
 from negrl.trainers.distributed import barrier, is_main
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turns what the libraries raise on a full disk, a file-size limit or a read-only disk into an InputError that
+    names `out`, and removes the half-written model: it may be what fills the disk."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if (reason := _disk_problem(error)) is None:
+            raise
+        for unfinished in (".model.tmp", ".adapter.tmp"):
+            shutil.rmtree(out / unfinished, ignore_errors=True)
+        raise InputError(f"{out}: cannot be written: {reason}; what is finished is kept") from None
+
+
+def _disk_problem(error: Exception) -> str | None:
+    if isinstance(error, OSError):
+        return error.strerror or str(error) if error.errno in UNWRITABLE else None
+    # safetensors and torch.save have no error of their own for it
+    signs = ("os error", "IoError", "I/O error") if type(error).__name__ == "SafetensorError" else ("PytorchStream",)
+    return str(error).splitlines()[0] if any(sign in str(error) for sign in signs) else None
 
 
 def save_model(trainer: Any, out: Path, policy: PolicySection) -> None:

@@ -17,12 +17,15 @@ import pickle
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from negrl.errors import InputError
 
 if TYPE_CHECKING:
     from negrl.verify.section import VerifySection
@@ -71,7 +74,8 @@ class Pool:
             items: tuples of plain values (str, bool, None, numbers).
 
         Raises:
-            RuntimeError: the function raised (its traceback is in the message), or no worker can start.
+            RuntimeError: the function raised (its traceback is in the message).
+            InputError: no worker can start; says what they printed.
         """
         jobs = (pickle.dumps((function, tuple(item))) for item in items)
         ahead = _AHEAD * self.workers
@@ -138,6 +142,7 @@ class _Guard:
         self._owed: dict[int, Future[Any]] = {}
         self._tickets = itertools.count()
         self._lock = threading.Lock()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the guard)
         self._socket, theirs = socket.socketpair()
         with theirs:
             path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
@@ -146,6 +151,7 @@ class _Guard:
                 [sys.executable, "-P", "-c", _COMMAND, *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=self._said,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the program
                 env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": _WARNINGS},
@@ -157,7 +163,7 @@ class _Guard:
             started = False
         if not started:
             self.close()
-            raise RuntimeError("the verifier's worker processes do not start; their output says why")
+            raise InputError(f"the verifier's worker processes do not start{self._end()}")
         threading.Thread(target=self._read, name="negrl-pool", daemon=True).start()
 
     def submit(self, jobs: list[bytes]) -> list[Future[Any]]:
@@ -193,6 +199,14 @@ class _Guard:
             self._owed.clear()
         for future in owed:
             future.set_exception(_GuardGoneError())
+
+    def _end(self) -> str:
+        """How the process ended, and the last line that it printed."""
+        code = self._process.returncode
+        how = f" (killed by signal {-code})" if code is not None and code < 0 else ""
+        self._said.seek(0)
+        lines = self._said.read()[-10_000:].decode(errors="replace").strip().splitlines()
+        return f"{how}: {lines[-1]:.300}" if lines else f"{how}; they printed nothing"
 
     def forget(self) -> None:
         """In a fork: let go of the parent's socket."""

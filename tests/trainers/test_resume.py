@@ -133,3 +133,16 @@ def test_without_save_steps_the_clock_saves(tiny, tmp_path, monkeypatch):
     state = json.loads((last_checkpoint(tmp_path / "checkpoints") / "trainer_state.json").read_text())
     assert state["global_step"] == 2  # the third step was killed before it was saved
     assert len(list((tmp_path / "checkpoints").glob("checkpoint-*"))) == 1
+
+
+def test_the_log_has_the_windows_of_an_undisturbed_training(tiny, tmp_path, monkeypatch):
+    original = TimedCheckpoints.__init__
+    monkeypatch.setattr(TimedCheckpoints, "__init__", lambda self: original(self, seconds=0))
+    windows = {"num_train_epochs": 2, "logging_steps": 4}
+    whole = run("sft", sft_rows(36), tiny, tmp_path / "whole", windows)
+    with pytest.raises(Killed):
+        run("sft", sft_rows(36), tiny, tmp_path / "out", windows, on_step=kill_at(7))
+    assert last_checkpoint(tmp_path / "out" / "checkpoints").name == "checkpoint-4"
+    resumed = run("sft", sft_rows(36), tiny, tmp_path / "out", windows)
+    for a, b in zip(whole.log_history[:-1], resumed.log_history[:-1], strict=True):
+        assert a["step"] == b["step"] and a["loss"] == pytest.approx(b["loss"], abs=1e-6)

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from negrl.errors import InputError
 from negrl.recipe import VerifySection
 from negrl.verify.pool import Failure, Pool, shared_pool
 from tests.verify import jobs
@@ -141,6 +142,7 @@ def test_one_pool_per_setting() -> None:
 
 VERIFY = """
 from negrl.verify import Verifier
+from negrl.errors import InputError
 from negrl.recipe import VerifySection
 def main():
     verifier = Verifier(VerifySection(timeout=2))
@@ -239,3 +241,12 @@ def test_nothing_but_a_reader_runs_in_the_program() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_workers_that_do_not_start_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("negrl.verify.pool._COMMAND", "raise SystemExit('no memory for a worker')")
+    with pytest.raises(InputError, match=r"^the verifier's worker processes do not start: no memory for a worker$"):
+        Pool(1, 5.0, 256).run(abs, -1)
+    monkeypatch.setattr("negrl.verify.pool._COMMAND", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(InputError, match=r"do not start \(killed by signal 9\); they printed nothing$"):
+        Pool(1, 5.0, 256).run(abs, -1)

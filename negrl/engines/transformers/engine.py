@@ -57,6 +57,7 @@ class TransformersEngine:
             InputError: there is no such model or no such device.
         """
         import transformers
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.name = f"transformers-{transformers.__version__}"
@@ -68,8 +69,9 @@ class TransformersEngine:
                 model, dtype=getattr(torch, policy.dtype), use_safetensors=True, **source
             )
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model, **source)
-        except (OSError, ValueError) as error:
-            raise InputError(f"policy.model: cannot load '{model}': {str(error).splitlines()[0]}") from error
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"policy.model: cannot load '{model}': {reason}") from error
         self._adopt(loaded.to(self._device).eval())
         self._no_grad: Callable[[], Any] = torch.inference_mode
 
