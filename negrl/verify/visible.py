@@ -28,11 +28,14 @@ _QUOTED = re.compile(
 )
 _MAY_QUOTE = re.compile(r"`|(?<![0-9\\])%|~~|<(?:!--|[sdpc])|\\(?:verb|begin|iffalse|lstinline)", re.IGNORECASE)
 
+_THINK_SIGNS, _QUOTE_SIGNS = "<[;\uff1c\u25c1\u3008", "`%~<\\"
+"""What the two above begin with: most texts have none of it, and this is looked up several times faster."""
+
 
 def visible(text: str) -> str | None:
     """The text outside thinking parts, however their tags are spelled (<think>, <THINK >, [thinking], ...); None
     when the last one never closes. A lone closing tag ends a part that the prompt opened."""
-    if not _MAY_THINK.search(text):
+    if not any(sign in text for sign in _THINK_SIGNS) or not _MAY_THINK.search(text):
         return text
     pieces: list[str] = []
     start, inside = 0, False
@@ -51,6 +54,6 @@ def visible(text: str) -> str | None:
 
 def unquoted(text: str) -> str:
     """The text without comments, code blocks, verbatim text, what is struck out, and marks in inline code."""
-    if not _MAY_QUOTE.search(text):
+    if not any(sign in text for sign in _QUOTE_SIGNS) or not _MAY_QUOTE.search(text):
         return text
     return _QUOTED.sub(" ", text)
