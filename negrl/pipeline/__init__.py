@@ -9,6 +9,8 @@ labels, a re-run skips what is done, and a killed run goes on where it was.
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +74,7 @@ def run(
 
     if until is not None and until not in STAGES:
         raise InputError(f"--until {until}: no such stage{nearest(until, STAGES)}; one of {', '.join(STAGES)}")
+    _set_threads(recipe)
     checked = preflight(recipe)
     frame = Frame(recipe, reporter or Reporter(), until)
     with locked(Path(recipe.output_dir), "output_dir", "negrl run"):
@@ -114,19 +117,20 @@ def _check_folder(recipe: Recipe, force: bool) -> None:
         )
 
 
-def _prepare(recipe: Recipe) -> None:
-    import os
-    import sys
+def _set_threads(recipe: Recipe) -> None:
+    """Before numpy or torch is loaded: what they multiply with reads the number of threads then."""
+    if recipe.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(recipe.threads)
 
+
+def _prepare(recipe: Recipe) -> None:
     from omegaconf import OmegaConf
 
     text = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json", exclude_unset=False)))
     if is_main():
         write_atomic(Path(recipe.output_dir) / "recipe.yaml", text.encode())
-    if recipe.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(recipe.threads)  # read when torch loads
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(recipe.threads)
 
 
 def run_stages(frame: Frame, checked: Checked) -> RunRecord:
@@ -227,6 +231,7 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
         InputError: no such arm, or the view is not there and this is not a single process.
     """
     name = pick_arm(recipe, arm)
+    _set_threads(recipe)
     checked = preflight(recipe)
     frame = Frame(recipe, reporter or Reporter())
     if world_size() > 1:

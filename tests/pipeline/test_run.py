@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +182,16 @@ def test_until(tiny: Callable[..., Ran], tmp_path: Path) -> None:
 def test_two_runs_in_one_folder_are_refused(tiny: Callable[..., Ran], tmp_path: Path) -> None:
     with locked(tmp_path, "output_dir", "negrl run"), pytest.raises(InputError, match="another negrl run is at work"):
         tiny(tmp_path)
+
+
+def test_the_threads_are_set_before_numpy_or_torch_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their sums depend on it, and a labeler that preflight opens may load numpy."""
+
+    def look(recipe: object) -> None:
+        raise InputError(f"threads: {os.environ['OMP_NUM_THREADS']}")
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr("negrl.pipeline.preflight", look)
+    with pytest.raises(InputError, match="threads: 3"):
+        run(load_recipe(TINY, ["threads=3", f"output_dir={tmp_path}"]))
