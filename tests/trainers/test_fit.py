@@ -311,14 +311,21 @@ def test_no_rows_no_model_no_signal(tiny, tmp_path):
         run("step_advantage", silent, tiny, tmp_path, {"anchor": 0.1})
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("weight", "error", "message"),
+    [
+        (float("nan"), InputError, "policy.model: '.*broken': the weights .*up_proj.weight are not finite"),
+        (3e38, RuntimeError, "step 1 of 1: the loss is not a number; lower train"),  # finite, but no sum of them is
+    ],
+)
+def test_a_loss_that_is_no_number_stops_the_run(weight: float, error: type[Exception], message: str, tiny, tmp_path):
     broken = load(tiny)
     with torch.no_grad():
-        broken.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+        broken.model.layers[0].mlp.up_proj.weight[0] = weight
     broken.save_pretrained(tmp_path / "broken")
     for file in tiny.glob("tokenizer*"):
         (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(RuntimeError, match="step 1 of 1: the loss is not a number; lower train"):
+    with pytest.raises(error, match=message):
         run("sft", sft_rows(4), tmp_path / "broken", tmp_path / "out")
     assert not (tmp_path / "out" / "model").exists()
 
