@@ -25,6 +25,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from negrl.terminal import safe, safe_lines
+
 TINY = Path(__file__).resolve().parent.parent / "tests" / "pipeline" / "tiny.yaml"
 CHANGED = ("label.dead_zone=0.3",)
 SAME, REFUSED, DIFFERENT, TRACEBACK = "the same rows and weights", "one line", "**different**", "**traceback**"
@@ -124,12 +126,12 @@ def judge(folder: Path, ended: tuple[int, str], want: dict[str, object], damaged
     if code == 2 and len(said.splitlines()) == 1:
         return REFUSED
     if code != 0:
-        print(said, file=sys.stderr)
+        print(safe_lines(said), file=sys.stderr)
         return TRACEBACK
     found = outcome(folder)
     wrong = [name for name in want if found.get(name) != want[name] and name != damaged]
     if wrong:
-        print(f"different: {wrong[:5]}", file=sys.stderr)
+        print(safe(f"different: {wrong[:5]}"), file=sys.stderr)
     return DIFFERENT if wrong else SAME
 
 

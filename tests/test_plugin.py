@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import tomllib
@@ -61,7 +62,7 @@ def test_a_run_uses_one_of_each(tmp_path: Path) -> None:
 
     again = command("run", str(RECIPE), SMALL, "engine.log=other.jsonl", folder=tmp_path, path="")
     assert again.returncode == 0, again.stderr
-    assert "12 of 12 stages reused" in again.stdout
+    assert re.search(r"(\d+) of \1 stages reused", again.stdout)
     assert not (tmp_path / "other.jsonl").exists()
 
     (model,) = sorted((run / "stages").glob("base-*/model"))
