@@ -87,7 +87,7 @@ def run(
             finish(frame, record)
             return record
         except Stopped as stop:
-            frame.reporter.say(f"stopped after {stop} as asked; the same command without --until goes on from here")
+            frame.reporter.say(f"stopped after {stop} as asked; the same command without --until continues from here")
             return None
         finally:
             frame.close_engine()
