@@ -11,22 +11,18 @@ negative.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
-import logging
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
-from negrl.verify import numbers, structure, units
+from negrl.verify import numbers, structure, symbolic, units
 from negrl.verify.clean import clean, flat, has_letters, has_prose, is_words
 from negrl.verify.pool import Failure, Pool
+from negrl.verify.symbolic import GOLD_UNPARSABLE, SOME_DIGITS, UNPARSABLE, Outcome
 
-TIMEOUT, UNPARSABLE, GOLD_UNPARSABLE = "timeout", "unparsable", "gold_unparsable"
+TIMEOUT = "timeout"
 CONFLICT, UNEVALUATED = "conflict", "unevaluated"
-Outcome = tuple[bool | None, str | None]
 
 MAX_CHARS, MAX_DEPTH = 1000, 40
 """No real answer is longer or deeper. Beyond some fifty nested brackets, math-verify hits Python's recursion limit,
@@ -43,31 +39,16 @@ _APART = 2e-4
 """Beyond that relative distance two numbers are different without a closer look."""
 _SAME = Fraction(1, 10**9)
 """Unequal decimals that are relatively nearer may be one number in floating-point arithmetic."""
-_ENOUGH_DIGITS, _SOME_DIGITS, _FLOAT_DIGITS = 5, 4, 15
-"""Significant digits with which a rounded decimal is right, those with which it may be, and a float's."""
+_FLOAT_DIGITS = 15
+"""Significant digits of a float."""
 _MAX_ITEMS = 8
 """Longer unordered lists are not matched item by item in the worker."""
 _CONVERSIONS = frozenset({10, 12, 24, 52, 60, 100, 1000, 3600, 10**6, 7, 16, 365})
 """Two numbers, one with a unit, that differ by one of these factors may mean the same (50 cents, 0.5)."""
 _DOTS = re.compile(r"\.\.\.|\\[lcd]?dots(?![a-z])|\u2026")
 _BASE = re.compile(r"[0-9]\)?\s*_")
-_RELATION = re.compile(r"[<>]|\\(?:le|ge|lt|gt|leq|geq)(?![a-z])")
-_ONE_SIDED = re.compile(
-    r"\A[0-9]{1,2}:[0-9]{2}"  # 5:30 is a time or a ratio
-    r"|\\(?:pmod|bmod|mod|neq?|circ)(?![a-z])"  # 5 modulo 7; not 3; degrees inside a formula
-    r"|\A\(?\\(?:text|textbf|mathbf|mathrm)\s*\{\s*(?:\(?[A-Z]\)|[A-Z]\s*\})"  # an option's letter before its value
-    r"|\^\s*\{?\s*(?:\\\w+\s*\{\s*)?(?:st|nd|rd|th)\b"  # 7th
-    r"|\^\s*\{[^{}]*(?<![a-zA-Z\\])i(?![a-zA-Z])"  # an imaginary exponent: symbols are assumed real
-)
-_SUFFIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMB])")
-_SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 _STRUCK = re.compile(r"~~|\A[\s$(\\]*~\s*[-+.0-9]|\?")
 """Struck out, "about", and a question."""
-_COLUMN = re.compile(r"\\begin\s*\{\w*(?:matrix|array)\}")
-_ANYWHERE = re.compile(r"!!|:[^:]*:|/\s*[0-9]+\s*[a-zA-Z]")
-"""A double factorial is read as a factorial of a factorial, 1:2:3 as fractions, 1/2x one way or the other."""
-
-logger = logging.getLogger(__name__)
 
 
 def equivalent(answer: str, gold: str, pool: Pool, unevaluated: bool = False) -> Outcome:
@@ -295,7 +276,7 @@ def _rounds(one: numbers.Quantity, other: numbers.Quantity) -> bool:
         return True
     coarse = min((one, other), key=lambda q: q.places or 0)
     places = coarse.places or 0
-    return one.places != other.places and places > 0 and coarse.digits >= _SOME_DIGITS and (
+    return one.places != other.places and places > 0 and coarse.digits >= SOME_DIGITS and (
         abs(one.value - other.value) <= Fraction(10) ** -places
     )  # fmt: skip
 
@@ -340,135 +321,8 @@ def _refused(text: str) -> bool:
 
 def compare_math(answer: str, gold: str) -> Outcome:
     """math-verify on two cleaned texts. Has no limits of its own: run it in a pool."""
-    return _compare(answer, gold, _math_item) or (None, UNPARSABLE)
+    return _compare(answer, gold, _math_leaf) or (None, UNPARSABLE)
 
 
-def _math_item(answer: str, gold: str) -> Outcome:
-    if (unfit := _unfit(answer, gold)) is not None:
-        return unfit
-    if answer.endswith(r"\%") and gold.endswith(r"\%"):
-        answer, gold = answer.removesuffix(r"\%"), gold.removesuffix(r"\%")
-    golds, answers = _expressions(gold), _expressions(answer)
-    if not golds:
-        return None, GOLD_UNPARSABLE
-    if not answers:
-        return None, UNPARSABLE
-    pairs = list(itertools.product(golds, answers))
-    if _RELATION.search(answer) and not _RELATION.search(gold):
-        pairs += [(a, g) for g, a in pairs]  # it accepts an interval for a gold inequality, but not the reverse
-    failed = False
-    for g, a in pairs:
-        try:
-            if _verify(g, a):
-                return _confirmed(answer, gold, a, g)
-        except MemoryError:
-            raise
-        except Exception as error:  # sympy raises all kinds of errors on what models write
-            logger.debug("math-verify failed on %.200r and %.200r: %s", answer, gold, type(error).__name__)
-            failed = True
-    if failed or _unlike(answer, gold) or structure.ambiguous(answer) or structure.ambiguous(gold):
-        return None, UNPARSABLE
-    return (None, UNPARSABLE) if _rounding(answer, answers[0], golds[0]) is not None else (False, None)
-
-
-def _verify(gold: Any, answer: Any, **precision: int) -> bool:
-    from math_verify import verify
-
-    return bool(verify(gold, answer, timeout_seconds=None, raise_on_error=True, **precision))
-
-
-def _confirmed(answer: str, gold: str, said: Any, wanted: Any) -> Outcome:
-    """What math-verify's "equal" is worth: it rounds to six places, drops one side's modulus, ignores case."""
-    listed = structure.listed(answer), structure.listed(gold)
-    if (listed[0] is None) != (listed[1] is None) and (structure.simple(answer) or structure.simple(gold)):
-        return None, UNPARSABLE
-    if not _same_symbols(answer, gold) or _one_sided(answer, gold):
-        return None, UNPARSABLE
-    if not _precise(answer, gold):
-        return True, None
-    with contextlib.suppress(Exception):
-        if _verify(wanted, said, float_rounding=40, numeric_precision=60):
-            return True, None
-    return (True, None) if _rounding(answer, said, wanted) else (None, UNPARSABLE)
-
-
-def _same_symbols(answer: str, gold: str) -> bool:
-    """Are there the same variables in both? That of an inequality may be missing in an interval."""
-    ours, theirs = structure.symbols(answer), structure.symbols(gold)
-    if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
-        return len(ours ^ theirs) <= 1
-    return ours == theirs
-
-
-def _precise(answer: str, gold: str) -> bool:
-    """May rounding have made the two equal? In whole numbers and variables there is nothing to round."""
-    both = answer + gold
-    return "." in both or "%" in both or "-" in both or not structure.symbols(both)
-
-
-def _rounding(answer: str, said: Any, wanted: Any) -> bool | None:
-    """Is the answer a decimal that is the exact gold value, rounded? None: no; False: perhaps."""
-    quantity = numbers.parse(answer.removesuffix(r"\%"))
-    if quantity is None or quantity.places is None or quantity.places < 1 or quantity.digits < _SOME_DIGITS:
-        return None
-    try:
-        if said.free_symbols or wanted.free_symbols:
-            return None
-        right = wanted.doit().evalf(40)
-        found = said.doit().evalf(40)
-        apart = abs(right - found)
-        unit = abs(found) / Fraction(quantity.value or 1).__abs__() * 10.0**-quantity.places
-        if not apart <= unit * 1.000001:
-            return None
-        exact = not wanted.has(sympy_float())
-        return bool(exact and quantity.digits >= _ENOUGH_DIGITS and quantity.places >= 6 and apart <= unit * 0.500001)
-    except (TypeError, AttributeError, ValueError):
-        return None
-
-
-def sympy_float() -> Any:
-    import sympy
-
-    return sympy.Float
-
-
-def _one_sided(answer: str, gold: str) -> bool:
-    return (_ONE_SIDED.search(answer) is None) != (_ONE_SIDED.search(gold) is None)
-
-
-def _unlike(answer: str, gold: str) -> bool:
-    """Are the two cleaned texts of a form for which math-verify's "not equal" may be wrong?"""
-    if _one_sided(answer, gold):
-        return True
-    for one, other in ((answer, gold), (gold, answer)):
-        if (match := _SUFFIXED.fullmatch(one)) and (number := numbers.parse(other)):
-            return number.value == Fraction(match[1]) * _SUFFIXES[match[2]]  # five million, or 5 times M
-    if any(_COLUMN.match(one) and "," in other for one, other in ((answer, gold), (gold, answer))):
-        return True  # many write a column vector as a row
-    if _ANYWHERE.search(answer) or _ANYWHERE.search(gold):
-        return True
-    # 12,34 or 1.234.567 or 3,5: is it one number, and which?
-    left, right = (re.sub(r"[.,() ]", "", text) for text in (answer, gold))
-    return left == right and left.isdigit() and ("," in answer + gold or answer.count(".") + gold.count(".") > 1)
-
-
-@functools.lru_cache(maxsize=512)
-def _expressions(text: str) -> tuple[Any, ...]:
-    """What math-verify's LaTeX parser makes of the whole text: one expression or none; for a percentage two, with and
-    without the factor of a hundred."""
-    if text.endswith(r"\%"):
-        number = text.removesuffix(r"\%")
-        return _expressions(number) + _expressions(rf"\frac{{{number}}}{{100}}")
-    from math_verify import LatexExtractionConfig, parse
-
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns because we set our own deadline
-    found = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return tuple(_imaginary(item) for item in found if not isinstance(item, str))  # a str is text that it gave up on
-
-
-def _imaginary(expression: Any) -> Any:
-    """An expression with the imaginary unit where the parser has a variable i: else 5i would not be the root of -25."""
-    import sympy
-
-    unit = {symbol: sympy.I for symbol in getattr(expression, "free_symbols", ()) if symbol.name == "i"}
-    return expression.subs(unit) if unit else expression
+def _math_leaf(answer: str, gold: str) -> Outcome:
+    return _unfit(answer, gold) or symbolic.compare(answer, gold)
