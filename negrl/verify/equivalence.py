@@ -35,8 +35,8 @@ _REFUSED = re.compile(
 )
 _NEAR = Fraction(1, 10**4)
 """Numbers that are relatively nearer may be roundings of one another."""
-_APART = 2e-4
-"""Beyond that relative distance two numbers are different without a closer look."""
+_APART = 5000
+"""Beyond one over this, as a relative distance, two numbers are different without a closer look."""
 _SAME = Fraction(1, 10**9)
 """Unequal decimals that are relatively nearer may be one number in floating-point arithmetic."""
 _FLOAT_DIGITS = 15
@@ -84,10 +84,10 @@ def compare_plain(answer: str, gold: str, unevaluated: bool = False) -> Outcome 
     if answer == gold and answer.strip():
         return True, None
     if (a := numbers.plain(answer)) is not None and (g := numbers.plain(gold)) is not None:
-        if a == g:
+        one, other = a[0] * 10 ** g[1], g[0] * 10 ** a[1]
+        if one == other:
             return True, None
-        one, other = float(a), float(g)
-        if abs(one - other) > _APART * max(abs(one), abs(other)):
+        if abs(one - other) * _APART > max(abs(one), abs(other)):
             return False, None
     if not gold.strip() or _refused(gold):
         return None, GOLD_UNPARSABLE

@@ -17,6 +17,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from negrl.verify import lastword, numbers
 from negrl.verify.conclusion import conclusion
@@ -31,7 +32,7 @@ _BOX_TOKEN = re.compile(
 )
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
-_ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
+_ANSWER_LINE = re.compile(r"[ \t]*A:[ \t]*([^\n]*)")
 _ANSWER_IS = re.compile(
     r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?:[ \t]*:)?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
 )
@@ -138,8 +139,13 @@ def answer_line(text: str) -> str | None:
 
 
 def _line_span(text: str) -> Span | None:
-    last = _last(_ANSWER_LINE, text) if "A:" in text else None
-    return last.span(1) if last else None
+    at = text.rfind("A:")
+    while at >= 0:
+        line = text.rfind("\n", 0, at) + 1
+        if match := _ANSWER_LINE.match(text, line):
+            return match.span(1)
+        at = text.rfind("A:", 0, line)
+    return None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -218,8 +224,7 @@ def text_before(method: str) -> str | None:
     return EXTRACTORS["hash" if method == "auto" else method].before
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What a response answers. `reason` says why the answer is not to be compared, or why there is none."""
 
     answer: str | None = None
@@ -275,14 +280,18 @@ def _marked(text: str, method: str) -> Found | None:
             return None  # an empty or unfinished box is no answer, whatever else the text says
     # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
     skipped = text.rstrip().rfind("\n") + 1 if method == "auto" else 0
-    for name, span in (("hash", _hash_span), ("answer_line", _line_span)):
-        if method in ("auto", name) and (at := span(text[skipped:])):
+    rest = text[skipped:]
+    for name, sign, span in _LINE_MARKS:
+        if sign in rest and method in ("auto", name) and (at := span(rest)):
             start, end = at[0] + skipped, at[1] + skipped
             if answer := text[start:end].strip():
                 return _checked(text, answer, name, start, end)
             if method == name:
                 return None
     return _from_words(text) if method in ("auto", "answer_is") else None
+
+
+_LINE_MARKS = (("hash", "####", _hash_span), ("answer_line", "A:", _line_span))
 
 
 def _may_say(text: str) -> bool:
@@ -354,6 +363,7 @@ def _values(later: str) -> Iterator[str]:
                 yield found
 
 
+@functools.lru_cache(maxsize=1024)
 def gold_answer(gold: str) -> str:
     """The answer in a gold column. A whole reference solution is searched for the same explicit markers (boxed,
     #### and A:); anything else is the answer itself."""
