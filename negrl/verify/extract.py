@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from negrl.verify import lastword, numbers
+from negrl.verify import lastword, numbers, retraction
 from negrl.verify.conclusion import conclusion
 from negrl.verify.visible import unquoted, visible
 
@@ -27,9 +27,10 @@ Span = tuple[int, int]
 
 _BOX_TOKEN = re.compile(
     r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)"
-    r"|(?P<gone>\\(?:[hv]?phantom|sout|st|[bx]?cancel|hide|footnote|textcolor\s*\{white\}|color\s*\{white\})\s*\{)|\\.|[{}]",
+    r"|(?P<gone>\\(?:[hv]?phantom|sout|st|[bx]?cancel|hide|hidden|title|href|def\s?\\[a-zA-Z]+|footnote|textcolor\s*\{white\}|color\s*\{white\})\s*\{)|\\.|[{}]",
     re.DOTALL,
 )
+_HIDING = ("phantom", "sout", "\\st", "cancel", "hid", "footnote", "white", "href", "title", "\\def")
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _ANSWER_LINE = re.compile(r"[ \t]*A:[ \t]*([^\n]*)")
@@ -74,7 +75,7 @@ def box_spans(text: str, usable: Callable[[Span], bool] | None = None) -> list[S
     open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace, -2 for what is not seen
     closed: list[Span] = []  # closed boxes (content start, content end), outermost only
     last_opened = -1
-    for match in _BOX_TOKEN.finditer(text):
+    for match in _BOX_TOKEN.finditer(text, _first_box(text)):
         token = match.group()
         if match["bare"]:
             closed.append(match.span("bare"))
@@ -109,6 +110,16 @@ def box_spans(text: str, usable: Callable[[Span], bool] | None = None) -> list[S
             break
         group.append(before)
     return group[::-1]
+
+
+def _first_box(text: str) -> int:
+    """Where to start looking: at the first box, or at 0 if it may stand in something that is not seen."""
+    start = min(at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0)
+    if any([sign in text[:start] for sign in _HIDING]):
+        return 0
+    while start and text[start - 1] == "\\":  # \\\\boxed is a line break and a word
+        start -= 1
+    return start
 
 
 def _has_box(text: str) -> bool:
@@ -336,16 +347,16 @@ def _from_words(text: str) -> Found | None:
 
 def _checked(text: str, answer: str, name: str, start: int, end: int) -> Found:
     """The answer, unless it is not the last word."""
-    answer, later = answer[:_MAX_ANSWER], text[end:]
-    if later.strip(" \n$.*)]}\\") and (
-        lastword.taken_back(later)
-        or lastword.other_value(answer, later)
-        or any(lastword.contradicts(answer, other) for other in _values(later))
+    answer, later = answer[:_MAX_ANSWER], retraction.after(text, end)
+    if later and (
+        retraction.taken_back(later)
+        or retraction.other_value(answer, later)
+        or any(retraction.contradicts(answer, other) for other in _values(later))
     ):
         return Found(answer, name, CONFLICT)
     if name == "answer_is" and ("####" in text[:start] or "A:" in text[:start]):
         earlier = (hash_mark(text[:start]), None if "B:" in text else answer_line(text[:start]))
-        if any(lastword.contradicts(answer, other) for other in earlier if other and numbers.parse(other)):
+        if any(retraction.contradicts(answer, other) for other in earlier if other and numbers.parse(other)):
             return Found(answer, name, CONFLICT)
     return Found(answer, name)
 
@@ -359,7 +370,7 @@ def _values(later: str) -> Iterator[str]:
             yield found
     if _may_say(later):
         for match in itertools.islice(_ANSWER_IS.finditer(later), _MAX_BOXES):
-            if found := _said(later, match.end())[0]:
+            if (found := _said(later, match.end())[0]) and " by " not in match.group():
                 yield found
 
 
