@@ -246,7 +246,9 @@ def _compare_numbers(answer: numbers.Quantity, gold: numbers.Quantity) -> Outcom
     if not units.agree(answer.unit, gold.unit):
         return None, UNPARSABLE
     same = answer.value == gold.value
-    if answer.percent != gold.percent:  # 50%, 0.5 and 50 are all accepted for one another
+    if answer.percent != gold.percent:  # 50%, 0.5 and 50 are all accepted for one another; 0.5 and 0.5% are not
+        if same and 0 < abs(answer.value) <= 1:
+            return None, UNPARSABLE
         same = same or (answer.value == gold.value * 100 if answer.percent else answer.value * 100 == gold.value)
     if same:
         return True, None

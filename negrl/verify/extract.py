@@ -45,6 +45,10 @@ _JOINT = re.compile(r"\s*(?:,\s*(?:and|or)|,|and|or)\s+(?=[$\\*])")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+")
 _NODE = re.compile(r"[1-9][0-9]{1,2}")
+_NEW_CLAUSE = re.compile(
+    r"[.!?\n](?=\s|\Z)|\b(?:but|wait|no|not|actually|so|thus|hence|therefore|correct|simply|equivalently|namely)"
+)
+_BESIDE = 100
 _MAX_BOXES = 32
 _MAX_ANSWER = 10_000
 """In characters. A longer tail cannot be an answer; only its start is kept, to show why."""
@@ -266,7 +270,12 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
     if found is None and (method == "conclusion" or (conclude and method == "auto")):
         rejected = method == "auto" and (_has_box(outside) or (_may_say(outside) and _ANSWER_IS.search(outside)))
         answer = None if rejected else conclusion(outside)
-        return _NONE if answer is None else Found(answer[:_MAX_ANSWER], "conclusion")
+        if answer is None:
+            return _NONE
+        marked = hash_mark(outside) or answer_line(outside)  # on a line before the last
+        if marked and numbers.parse(marked) and retraction.contradicts(answer, marked):
+            return Found(answer[:_MAX_ANSWER], "conclusion", CONFLICT)
+        return Found(answer[:_MAX_ANSWER], "conclusion")
     return found or _NONE
 
 
@@ -322,12 +331,29 @@ def _from_boxes(text: str, spans: list[Span], start: int) -> Found:
     texts = _texts(text, spans)
     answer, name = ", ".join(texts)[:_MAX_ANSWER], "boxed" if len(texts) == 1 else "boxes"
     end = spans[-1][1] + (text[spans[-1][1] : spans[-1][1] + 1] == "}")
+    if _box_beside(text, start, texts):
+        return Found(answer, name, CONFLICT)
     if len(spans) == 1:
         if lastword.part_of_more(text, start, end):
             return Found(answer, name, PART)
         if word := lastword.word_after(text, end):
             answer = rf"{answer} \text{{ {word}}}"
     return _checked(text, answer, name, start, end)
+
+
+def _box_beside(text: str, start: int, texts: Sequence[str]) -> bool:
+    r"""Does a box with another content stand shortly before, in the same clause: \boxed{44} and also \boxed{43}?"""
+    near = text[max(0, start - _BESIDE) : start]
+    at = near.rfind("\\boxed")
+    if at < 0:
+        return False
+    spans = box_spans(near[at:])
+    if len(spans) != 1 or not lastword.asserted(text, start - len(near) + at):
+        return False
+    other = near[at:][slice(*spans[0])].strip()
+    if other in texts or not any(retraction.contradicts(answer, other) for answer in texts):
+        return False
+    return _NEW_CLAUSE.search(near[at + spans[0][1] :]) is None
 
 
 def _from_words(text: str) -> Found | None:

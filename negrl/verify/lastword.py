@@ -1,8 +1,8 @@
 r"""Is a marked answer what its sentence says?
 
 Not if it is an instruction ("put it in \boxed{43}"), a condition ("if the answer is 43, ..."), somebody else's word
-("Bob says \boxed{43}"), negated, or a part of more (2 \cdot \boxed{43}, half of \boxed{43}). Each check looks at a bounded
-window. What comes after the answer's sentence is for retraction.py.
+("Bob says \boxed{43}"), negated, or a part of more (2 \cdot \boxed{43}, half of \boxed{43}). Each check looks at a
+bounded window. What comes after the answer's sentence is for retraction.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ _WINDOW = 240
 _OPENERS = "$*_`'\"(:\\[{~" + "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 """What may stand between a word and the mark that it is about."""
 _SENTENCE = re.compile(r"[.;!?][$)*]{0,2}(?=\s)|\n(?=[^\n]*[A-Za-z]{2})")
-_EXAMPLES = tuple(word + end for word in ("for example", "for instance", "e.g.", "such as", "example") for end in ("", ","))
+_EXAMPLES = tuple(
+    word + end for word in ("for example", "for instance", "e.g.", "such as", "example") for end in ("", ",")
+)
 _INSTRUCTION = re.compile(
     r"\b(?:put|place|write|enclose|give|provide|box|express|present|format|report|state|submit|enter|wrap"
-    r"|insert|return|show|answer"
+    r"|insert|return|show|(?<!this )(?<!the )(?<!final )(?<!our )(?<!my )answer"
     r"|should|must|please|remember|expected|goes|use|needs?)\b[^,.;\n]{0,160}?"
     r"(?<!\\)\b(?:in|inside|within|into|like|using|use|format|e\.g\.,?|say)\Z",
     re.DOTALL,
@@ -24,18 +26,17 @@ _INSTRUCTION = re.compile(
 _INSTRUCTED = ("in", "inside", "within", "into", "like", "using", "use", "format", "e.g.", "e.g.,", "say")
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|imagine|whether)\b")
 _CONDITIONS = ("if", "unless", "suppos", "assum", "imagine", "whether")
-_CONCLUDED = re.compile(
-    r"[,:]|\b(?:then|we (?:get|have|find|obtain|see)|gives?|yields?|tells us|implies|it follows)\b"
-)
+_CONCLUDED = re.compile(r"[,:]|\b(?:then|we (?:get|have|find|obtain|see)|gives?|yields?|tells us|implies|it follows)\b")
 _NEGATION = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|instead of|rather than|unlike|without)|n't)"
     r"(?:\s+(?:be|equal(?:\s+to)?|just|simply|necessarily|really|actually|the (?:final )?answer))?\Z"
     r"|\b(?:no es|est pas|nicht|kein\w{0,3}|non \u00e8|n\u00e3o \u00e9|\u043d\u0435)\Z|(?:不是|并非)\Z"
 )
-_NEGATIONS = tuple(
-    "not never neither nor cannot of than unlike without n't be equal to just simply necessarily really actually"
-    " answer es pas nicht kein keine keinen keiner \u00e8 \u00e9 \u043d\u0435 不是 并非".split()
-)
+_NEGATIONS = (
+    "not", "never", "neither", "nor", "cannot", "of", "than", "unlike", "without", "n't", "be", "equal", "to",
+    "just", "simply", "necessarily", "really", "actually", "answer", "es", "pas", "nicht", "kein", "keine",
+    "keinen", "keiner", "\u00e8", "\u00e9", "\u043d\u0435", "不是", "并非",
+)  # fmt: skip
 _WRONGS = ("wrong", "incorrect", "false", "bad", "mistaken", "naive", "tempting")
 _WRONG = re.compile(
     r"\b(?:wrong|incorrect|false|bad|mistaken|naive|tempting)\s+(?:final\s+)?(?:answer|result|value"
@@ -47,7 +48,21 @@ _RELATIVE = re.compile(
     r"|(?:larger|smaller|greater|less|more|fewer|bigger|higher|lower) than"
     r"|answer is (?:not |probably |maybe |perhaps )?(?:at most|at least|below|above|under|over|between|near))\Z"
 )
-_RELATIVES = (" of", "twice", "double", "triple", "thrice", "half", "to", "from", "but", "than", "hardly", "most", "least")
+_RELATIVES = (
+    " of",
+    "twice",
+    "double",
+    "triple",
+    "thrice",
+    "half",
+    "to",
+    "from",
+    "but",
+    "than",
+    "hardly",
+    "most",
+    "least",
+)
 _RELATIVES += ("below", "above", "under", "over", "between", "near")
 _NOT_OURS = {
     "says": r"(?<!problem )(?<!question )\bsays\b[^.,]{0,40}\Z",
@@ -67,7 +82,7 @@ _NOT_OURS = {
     "mistake": r"\bmistake\b",
     "misconception": r"\bmisconception\b",
     "according to": r"\baccording to\b",
-    "previous": r"\bprevious (?:answer|result|reply)\b|\bpreviously,? i\b",
+    "previous": r"\bprevious (?:answer|reply)\b|\bpreviously,? i\b",
     "intermediate": r"\bintermediate (?:answer|result|value)\b",
     "so far": r"\bso far\b",
     "true that": r"\b(?:not|n't|never) true that\b",
@@ -104,6 +119,7 @@ _SCALED = re.compile(
     re.IGNORECASE,
 )
 _CONDITION_AFTER = re.compile(r"[^.\n]{0,60}?\b(?:if|only if|unless|provided|assuming)\b", re.IGNORECASE)
+
 
 def asserted(text: str, start: int) -> bool:
     """Is a mark that starts at `start` asserted by its sentence: no instruction, example, condition, negation, and

@@ -1,7 +1,7 @@
 r"""What the text after a marked answer does to it: doubts it, takes it back, goes on from it, or says another value.
 
-Solutions say much after their box ("\boxed{4} values, since 4 + 3 is prime"), so a number counts only where it stands as
-a conclusion: at the end of a short sentence, on a line of its own, after "the total is". All scans are linear.
+Solutions say much after their box ("\boxed{4} values, since 4 + 3 is prime"), so a number counts only where it stands
+as a conclusion: at the end of a short sentence, on a line of its own, after "the total is". All scans are linear.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from negrl.verify.clean import clean, flat, has_prose
 from negrl.verify.conclusion import conclusion, last_sentence
 
 _PHRASES = """
-oops;scratch that;strike that;scrap that;i meant;on second thought;on reflection;upon reflection;erratum;errata;my bad
-pardon;nope;sorry;apolog;reconsider;never mind;nevermind;retract;withdraw;withdrew;kidding;joking;i lied;he lied;she lied
-they lied;i doubt;not sure;unsure;try again;start over;misread;miscount;miscalculat;miscomput;misinterpret;misunderst
-misstated;misspoke;mistook;correct myself;correcting myself;take that back;take it back;take this back;hold on;hang on
-look again;looking again;was false;untrue;is flawed;was flawed;nonsense;a slip;i slipped;makes no sense;amended
-revised;revision;just a guess;or maybe;or perhaps;make that;off by one;can't be right;cannot be right;can't be correct
-cannot be correct;can't be true;cannot be true;not be right;not be correct;let me redo;let me recount;let me recompute
-let me recalculate;let me rethink;let me try;let me start;let me fix;let me correct;i redo;redoing;recounting;recomputing
-recalculating;rechecking;i forgot;we forgot;i overlooked;we overlooked;i missed;we missed;i skipped;i neglected
-i confused;i mixed up;i swapped;doesn't check;does not check;doesn't add up;does not add up;doesn't work;does not work
-doesn't fit;does not fit;doesn't satisfy;does not satisfy;didn't work;contradicts;invalid;going over it;real answer
-actual answer;right answer is;correct answer is;correct value is;still need to add;still have to;still needs to
-only part;not the end;in error
-错;不对;正确答案;应该;等等;nein;falsch;erreur;est faux;equivoc;respuesta correcta;неверно;ошиб;es sind;c'est
+oops;scratch that;strike that;scrap that;i meant;on second thought;on reflection;upon reflection;erratum;errata
+my bad;pardon;nope;sorry;apolog;reconsider;never mind;nevermind;retract;withdraw;withdrew;kidding;joking;i lied
+he lied;she lied;they lied;i doubt;not sure;unsure;try again;start over;misread;miscount;miscalculat;miscomput
+misinterpret;misunderst;misstated;misspoke;mistook;correct myself;correcting myself;take that back;take it back
+take this back;hold on;hang on;look again;looking again;was false;untrue;is flawed;was flawed;nonsense;a slip
+i slipped;makes no sense;amended;revised;revision;just a guess;or is it;or maybe;or perhaps;make that;off by one
+can't be right;cannot be right;can't be correct;cannot be correct;can't be true;cannot be true;not be right
+not be correct;let me redo;let me recount;let me recompute;let me recalculate;let me rethink;let me try
+let me start;let me fix;let me correct;i redo;redoing;recounting;recomputing;recalculating;rechecking;i forgot
+we forgot;i overlooked;we overlooked;i missed;we missed;i skipped;i neglected;i confused;i mixed up;i swapped
+doesn't check;does not check;doesn't add up;does not add up;doesn't work;does not work;doesn't fit;does not fit
+doesn't satisfy;does not satisfy;didn't work;contradicts;invalid;going over it;clarify;real answer;actual answer
+right answer is;correct answer is;correct value is;still need to add;still have to;still needs to;only part
+not the end;in error;错;不对;正确答案;应该;等等;nein;falsch;erreur;est faux;equivoc;respuesta correcta;неверно;ошиб;es sind
+c'est
 """
 _PATTERNS = {
     "wait": r"\bwait\b",
@@ -91,7 +92,9 @@ _FINAL = re.compile(
     r"(?![\w^/*+{}]|\s*[-+*/=^\\])",
     re.IGNORECASE,
 )
-_FORMULA = re.compile(r"\$\$([^$]*)\$\$|\$((?:[^$\n]|\n(?!\n))*)\$|\\\(((?:(?!\\\)).)*)\\\)|\\\[((?:(?!\\\]).)*)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$([^$]*)\$\$|\$((?:[^$\n]|\n(?!\n))*)\$|\\\(((?:(?!\\\)).)*)\\\)|\\\[((?:(?!\\\]).)*)\\\]", re.DOTALL
+)
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 _SHORT = re.compile(
     r"(?:[.!?,;:\n\u3002\uff0c]|=>|->|\u2192)\s*(?P<words>(?:[^\W\d_][^\s\d.!?;,=<>^_]{0,20}[ :,-]+){0,6})"
@@ -107,6 +110,7 @@ _CUE = re.compile(
     r"\W{0,9}(?:so|thus|hence|therefore|finally|in total|altogether|in the end|final(?:ly)?|then|now)\b", re.IGNORECASE
 )
 _INNER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}")
+_CLOSING = " $)]}\\"
 _MAX_SHORT, _SOON = 2000, 200
 
 
@@ -143,7 +147,7 @@ def other_value(answer: str, later: str) -> bool:
         if alone is not None and alone.value != wanted.value:
             return True
     last = last_sentence(later)
-    if last is None or not _CUE.match(last) or later.lstrip(" $)]}.\\").startswith(last):
+    if last is None or not _CUE.match(last) or later.lstrip(_CLOSING).startswith(last.lstrip(_CLOSING)):
         return False  # it goes on with the sentence of the mark
     value = conclusion(later)
     return value is not None and contradicts(answer, value)
@@ -151,8 +155,10 @@ def other_value(answer: str, later: str) -> bool:
 
 def _says(later: str, wanted: numbers.Quantity) -> bool:
     """Is there a short sentence or clause with another number as its last word: "Edit: 44.", ", Ann says 44."?"""
-    text = _FORMULA.sub(_number_or_x, later[:_MAX_SHORT].lstrip("$)]}\\"))
+    text = _FORMULA.sub(_number_or_x, later[:_MAX_SHORT].lstrip(_CLOSING))
     for match in _SHORT.finditer(text):
+        if not match["words"] and match.group()[0] == ":":
+            continue
         if _SUPPORTING.search(match["words"]) or _DIGIT.search(text[max(0, match.start() - 1) : match.start() + 1]):
             continue
         found = numbers.parse(clean(match["value"]))

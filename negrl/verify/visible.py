@@ -24,10 +24,14 @@ _QUOTED = re.compile(
     r"|\\iffalse(?![a-z]).*?(?:\\fi(?![a-z])|\Z)|\\(?:verb|lstinline)\*?(?P<d>[^a-zA-Z\s*])[^\n]{0,999}?(?P=d)"
     r"|`[^`\n]{0,200}(?:\\(?:boxed|fbox)|####|answer is|answer:)[^`\n]{0,200}`"
     r"|^[ \t]{0,99}%[^\n]*|(?<=[^\s\\0-9})$][ \t])%[^\n]*|(?<=\})%(?=[^\n]{0,200}\\boxed)[^\n]*"
-    r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code)>.*?(?:</(?P=s)>|\Z)",
+    r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code|template|script|style|textarea|title|head|noscript)"
+    r"(?:\s[^<>]{0,500})?>.*?(?:</(?P=s)>|\Z)"
+    r"|<(?P<h>[a-z]{1,20})\s[^<>]{0,500}?(?:\bhidden\b|display\s?:\s?none|font-size\s?:\s?0|opacity\s?:\s?0)[^<>]{0,500}>"
+    r".*?(?:</(?P=h)>|\Z)|<[a-z]{1,20}\s+[a-z-]{1,20}\s?=\s?[\"'][^<>]{0,999}>"
+    r"|\\if(?:0|x\\a\\b)(?![0-9]).*?(?:\\fi(?![a-z])|\Z)|^\[//\]:[^\n]*|!\[[^\[\]\n]{0,200}\]\([^()\n]{0,500}\)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_MARKUP = re.compile(r"<(?i:!--|[sdpctnh])")
+_MARKUP = re.compile(r"<(?i:!--|[a-z]+[\s>])")
 _COMMENT = re.compile(r"%(?<![0-9\\]%)")
 _VERBATIM = re.compile(r"\\(?i:verb|lstinline|if|begin\s?\{(?:verbatim|lstlisting|minted|comment|alltt))")
 
@@ -61,6 +65,8 @@ def _may_quote(text: str) -> bool:
     return (
         "`" in text
         or "~~" in text
+        or "[//]" in text
+        or "![" in text
         or ("<" in text and _MARKUP.search(text) is not None)
         or ("%" in text and _COMMENT.search(text) is not None)
         or ("\\" in text and _VERBATIM.search(text) is not None)
