@@ -31,6 +31,7 @@ from negrl.bench.sweep.points import (
     recipe_of,
     record_path,
     settings,
+    settings_text,
 )
 from negrl.bench.sweep.schema import Bench
 from negrl.errors import InputError
@@ -108,6 +109,8 @@ def _measure(bench: Bench, point: Point, given: Given, key: str, watch: Stopwatc
         base, _ = learn.base(frame, checked)
         if point.kind == "grid":
             row = _grid(bench, point, frame, checked, base)
+        elif point.kind == "trial":
+            row = _trial(bench, point, frame, checked)
         elif point.kind == "arm":
             row, problems = _arm(bench, point, given, frame, checked)
         else:
@@ -129,12 +132,26 @@ def _grid(bench: Bench, point: Point, frame: Frame, checked: Checked, base: Poli
     policy, trained = learn.start(frame, checked, base)
     assert trained is not None and point.choice is not None
     judged = learn.evaluate(frame, checked, policy, "validate")
-    greedy = _greedy(frame, checked, policy)
+    greedy, tried = _greedy(frame, checked, policy), dict(point.choice)
     return {
-        "size": point.size, "seed": point.seed, "learning_rate": point.choice[0], "epochs": point.choice[1],
+        "size": point.size, "seed": point.seed,
+        "learning_rate": tried["learning_rate"], "epochs": tried["num_train_epochs"],
         "validation_pass_at_1": judged.info["summary"]["pass_at_1"],
         "validation_pass_at_k": _at_k(_counts(judged))[0],
         "validation_greedy": greedy.info["summary"]["pass_at_1"], "train_seconds": seconds_of(trained),
+    }  # fmt: skip
+
+
+def _trial(bench: Bench, point: Point, frame: Frame, checked: Checked) -> dict[str, Any]:
+    """A method with one of its settings, on the validation problems."""
+    checked = dataclasses.replace(checked, evaluate=validation(bench, frame.recipe))
+    arm = pipeline.run_stages(frame, checked).arms[0]
+    assert arm.evaluation is not None and point.choice is not None
+    return {
+        "arm": point.arm, "size": point.size, "seed": point.seed, "settings": settings_text(point.choice),
+        "validation_pass_at_1": arm.evaluation.info["summary"]["pass_at_1"],
+        "validation_greedy": _greedy(frame, checked, arm.policy).info["summary"]["pass_at_1"],
+        "train_seconds": round(sum(seconds_of(done) for done in arm.trainings), 3),
     }  # fmt: skip
 
 
@@ -144,13 +161,11 @@ def validation(bench: Bench, recipe: Recipe) -> list[Any]:
     Raises:
         InputError: the source has too few.
     """
-    assert recipe.problems is not None and bench.plan.sft is not None
-    first, count = bench.plan.largest, bench.plan.sft.validation
+    assert recipe.problems is not None
+    first, count = bench.plan.largest, bench.plan.validation
     found = load_problems(recipe.problems.model_copy(update={"train": first + count})).train[first:]
     if len(found) < count:
-        raise InputError(
-            f"bench.sft.validation: {count} problems wanted after the first {first}, there are {len(found)}"
-        )
+        raise InputError(f"bench.validation: {count} problems wanted after the first {first}, there are {len(found)}")
     return found
 
 
