@@ -141,8 +141,8 @@ def write_tables(bench: Bench, done: list[Point]) -> None:
     trials = []
     for point in (p for p in order if p.kind == "trial"):
         arm = Point("arm", point.arm, point.size, point.seed)
-        chosen = arm in records and given(bench, arm).choice == point.choice
-        trials.append(records[point]["row"] | {"chosen": chosen})
+        won_it = arm in records and given(bench, arm).choice == point.choice
+        trials.append(records[point]["row"] | {"chosen": won_it})
     if trials:
         write_atomic(bench.folder / "trials.csv", to_csv(TRIALS, trials))
     if bench.plan.sft is None:
