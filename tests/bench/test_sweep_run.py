@@ -297,6 +297,25 @@ def test_every_point_is_a_recipe_with_its_seed_and_start() -> None:
     assert sft.choices(65) == [(1e-3, 2)] == sft.choices(10**6)  # the shortest is always tried
 
 
+def test_an_arm_has_samples_and_labels_of_its_own() -> None:
+    body = {
+        "method": "step_advantage",
+        "sample": {"n": 3},
+        "label": {"labeler": "adaptive", "k": None, "max_rollouts": 5},
+    }
+    overrides = [
+        f"bench.arms.own={json.dumps(body)}",
+        "bench.arms.own_equal={method: rft, sample: {n: 3, max_tokens: 9}}",
+    ]
+    bench = load_bench(QUICK, overrides)
+    own, other = (recipe_of(bench, Point("arm", name, 16, 0)) for name in ("own", "step_advantage"))
+    assert (own.sample.n, other.sample.n) == (3, 8)
+    assert (own.label.labeler, other.label.labeler) == ("adaptive", "fixed")
+    assert getattr(own.label, "max_rollouts") == 5 and not hasattr(own.label, "k")  # noqa: B009
+    given = recipe_of(bench, Point("arm", "own_equal", 16, 0), Given(n=7))
+    assert (given.sample.n, given.sample.max_tokens) == (7, 9)
+
+
 def test_equal_tokens_by_hand() -> None:
     # 10 problems x 8 samples of 5 tokens, and 300 tokens of labels: 700. 14 x 10 x 5 = 700.
     row = {"samples_n": 8, "rounds": 1, "generated_tokens": 700, "label_tokens": 300}

@@ -160,6 +160,8 @@ def recipe_of(bench: Bench, point: Point, given: Given | None = None) -> Recipe:
     if point.kind != "arm":
         return Recipe.model_validate({**body, "train": {**train, "method": "sft"}})
     arm = bench.plan.live[point.arm]
+    body["sample"] |= arm.sample
+    body["label"] |= arm.label
     if given.n is not None:
         body["sample"]["n"] = given.n
     body["label"]["shuffle"] = arm.shuffle_labels

@@ -29,11 +29,15 @@ class ArmSection(TrainSection):
     """Another arm: `sample.n` is chosen so that this arm generates as many tokens, that arm's labels included."""
     shuffle_labels: bool = False
     """The control: `label.shuffle`."""
+    sample: dict[str, Any] = Field(default_factory=dict)
+    """Fields on top of the recipe's `sample`; null takes one away."""
+    label: dict[str, Any] = Field(default_factory=dict)
+    """Fields on top of the recipe's `label`; null takes one away."""
 
     @property
     def train(self) -> dict[str, Any]:
         """The section as it stands in a recipe."""
-        return self.model_dump(exclude={"equal_tokens_to", "shuffle_labels"}, exclude_unset=True)
+        return self.model_dump(exclude={"equal_tokens_to", "shuffle_labels", "sample", "label"}, exclude_unset=True)
 
 
 class GridSection(Section):
