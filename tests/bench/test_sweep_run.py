@@ -23,7 +23,7 @@ from rich.console import Console
 from negrl.bench.sweep.bench import main
 from negrl.bench.sweep.load import load_bench
 from negrl.bench.sweep.measure import validation
-from negrl.bench.sweep.points import Given, Point, equal_n, given, needs, points, recipe_of
+from negrl.bench.sweep.points import Given, Point, beyond, equal_n, given, key_of, needs, points, recipe_of
 from negrl.bench.sweep.report import write_methods
 from negrl.bench.sweep.results import POINTS
 from negrl.errors import InputError
@@ -358,7 +358,12 @@ def test_trials_choose_the_settings_of_all_seeds(tmp_path: Path) -> None:
 
 def test_trials_are_measured_on_the_validation_problems(tmp_path: Path) -> None:
     few = ["bench.arms={rft: {method: rft, num_train_epochs: 1, tune: {learning_rate: [1.0e-9, 1.0e-3]}}}", *TUNED[2:4]]
-    overrides = [f"recipe.output_dir={tmp_path / 'run'}", "bench.workers=1", "recipe.problems.evaluate=16", *few]
+    measures = [
+        "bench.temperatures=[0.5]",
+        "bench.beyond={problems: {evaluate_operations: 3}, sample: {max_tokens: 30}}",
+    ]
+    places = [f"recipe.output_dir={tmp_path / 'run'}", "bench.workers=1", "recipe.problems.evaluate=16"]
+    overrides = [*places, *few, *measures, "bench.arms.rft_equal=null", "bench.arms.control=null"]
     reporter = Reporter(Console(file=io.StringIO()))
     assert main("methods", QUICK, overrides, tmp_path / "page", write_methods, False, reporter) == 0
     rows = list(csv.DictReader((tmp_path / "run" / "trials.csv").open()))
@@ -367,12 +372,29 @@ def test_trials_are_measured_on_the_validation_problems(tmp_path: Path) -> None:
     assert [r for r in rows if r["chosen"].lower() in ("1", "true")] == [best]
     (arm,) = [r for r in csv.DictReader((tmp_path / "run" / "points.csv").open()) if r["arm"] == "rft"]
     assert f"lr {float(arm['learning_rate']):g}" == best["settings"]
+    for name in ("verified", "maj_at_k", "at_best", "beyond"):
+        assert 0 <= float(arm[name]) <= 1
+    assert float(arm["verified"]) <= float(arm["pass_at_1"]) and arm["best_temperature"] in ("0.0", "0.5", "1.0")
     page = (tmp_path / "page.md").read_text()
+    assert "maj@2 | verified | longer | wrong steps" in page and "| best T |" in page
     assert "## How the settings were chosen" in page and f"| rft | 16 | 2 | {best['settings']} |" in page
     record = json.loads(
         (tmp_path / "run" / "points" / f"rft-16-seed0-{best['settings'].replace(' ', '-')}.json").read_text()
     )
     assert not [s for s in record["stages"] if s["kind"] == "train" and not s["new"]]
+
+
+def test_the_problems_beyond_are_others(tmp_path: Path) -> None:
+    longer = "bench.beyond={problems: {evaluate_operations: 3}, sample: {max_tokens: 30}}"
+    checked = load_bench(QUICK, [longer])
+    recipe = beyond(recipe_of(checked, Point("arm", "control", 16, 0)), checked)
+    assert recipe.sample.max_tokens == 30 and recipe.problems is not None
+    assert {p.meta["operations"] for p in load_problems(recipe.problems).evaluate} == {3}
+    assert key_of(checked, Point("base", "base", 0, 0), Given()) != key_of(
+        load_bench(QUICK), Point("base", "base", 0, 0), Given()
+    )
+    with pytest.raises(InputError, match=r"bench\.beyond: no section 'problem' .did you mean 'problems'"):
+        load_bench(QUICK, ["bench.beyond={problem: {operations: 3}}"])
 
 
 def test_equal_tokens_by_hand() -> None:

@@ -24,6 +24,7 @@ from negrl.bench.sweep.frame import Stopwatch, TimedFrame, entry, seconds_of
 from negrl.bench.sweep.points import (
     Given,
     Point,
+    beyond,
     finished,
     judged_by,
     key_of,
@@ -35,6 +36,7 @@ from negrl.bench.sweep.points import (
 )
 from negrl.bench.sweep.schema import Bench
 from negrl.errors import InputError
+from negrl.evaluate.scores import majority
 from negrl.methods import METHODS
 from negrl.pipeline import ArmRun, learn
 from negrl.pipeline.finish import gather
@@ -182,6 +184,7 @@ def _reference(
         answering = policy if trained is None else learn.start(frame, checked, base)[0]
         greedy = _greedy(frame, checked, answering)
     row, problems = _judged(point, judged, greedy, many)
+    _beside(bench, frame, checked, policy, row)
     row["note"] = given.note
     section = frame.recipe.policy.start
     if trained is not None and section is not None:
@@ -198,6 +201,7 @@ def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checke
     assert arm.evaluation is not None
     cost = gather(frame, record, with_traces=False).arms[0]
     row, problems = _judged(point, arm.evaluation, _greedy(frame, checked, arm.policy), arm.evaluation)
+    _beside(bench, frame, checked, arm.policy, row)
     row |= _trained(arm.trainings, arm.section) | {"note": given.note}
     row |= {"generated_tokens": cost.generated_tokens, "label_tokens": cost.label_tokens}
     row["seconds"] = round(sum({done.key: seconds_of(done) for done in _paid(arm)}.values()), 3)
@@ -224,6 +228,34 @@ def _greedy(frame: Frame, checked: Checked, policy: Policy) -> Done:
         return learn.evaluate(frame, checked, policy, "greedy")
 
 
+def _beside(bench: Bench, frame: Frame, checked: Checked, policy: Policy, row: dict[str, Any]) -> None:
+    """The policy at its best temperature, and on the problems of `bench.beyond`, if the bench asks for them."""
+    recipe = frame.recipe
+    assert recipe.evaluate is not None
+    if bench.plan.temperatures:
+        others = dataclasses.replace(checked, evaluate=validation(bench, recipe))
+        tried = {0.0: 1, 1.0: recipe.evaluate.n} | dict.fromkeys(bench.plan.temperatures, recipe.evaluate.n)
+        found = {t: _at(frame, others, policy, t, n, "validate") for t, n in sorted(tried.items())}
+        best = max(found, key=lambda t: found[t])
+        row["best_temperature"], row["at_best"] = best, _at(frame, checked, policy, best, tried[best], "evaluate")
+    if bench.plan.beyond:
+        longer = beyond(recipe, bench)
+        assert longer.problems is not None
+        others = dataclasses.replace(checked, evaluate=load_problems(longer.problems).evaluate)
+        with _recipe(frame, longer):
+            row["beyond"] = learn.evaluate(frame, others, policy, "beyond").info["summary"]["pass_at_1"]
+
+
+def _at(frame: Frame, checked: Checked, policy: Policy, temperature: float, n: int, title: str) -> float:
+    """pass@1 of n samples at a temperature."""
+    assert frame.recipe.evaluate is not None
+    section = frame.recipe.evaluate.model_copy(update={"temperature": temperature, "n": n})
+    with _recipe(frame, frame.recipe.model_copy(update={"evaluate": section})):
+        return float(
+            learn.evaluate(frame, checked, policy, f"{title} at T={temperature:g}").info["summary"]["pass_at_1"]
+        )
+
+
 @contextmanager
 def _recipe(frame: Frame, recipe: Recipe) -> Iterator[None]:
     """Another recipe for a while."""
@@ -240,13 +272,25 @@ def _judged(point: Point, judged: Done, greedy: Done, many: Done) -> tuple[dict[
     summary, right, right_k = judged.info["summary"], _counts(greedy), _counts(many)
     found = {problem: [*counts, right[problem][1], right_k[problem][1]] for problem, counts in _counts(judged).items()}
     at_k, k = _at_k(right_k)
+    share = summary["spurious_share"]
     row = {
         "arm": point.arm, "method": "", "rounds": 0, "size": point.size, "seed": point.seed,
         "pass_at_1": summary["pass_at_1"], "pass_at_k": at_k, "k": k,
         "greedy": greedy.info["summary"]["pass_at_1"], "spurious_share": summary["spurious_share"],
         "generated_tokens": 0, "label_tokens": 0, "train_seconds": 0.0, "seconds": 0.0,
+        "maj_at_k": _majority(judged), "verified": None if share is None else summary["pass_at_1"] * (1 - share),
     }  # fmt: skip
     return row, found
+
+
+def _majority(judged: Done) -> float:
+    """maj@n of an evaluation. Wrong answers agree where their texts do."""
+    votes: dict[str, list[int | None]] = {}
+    wrong: dict[str, int] = {}
+    for trace in judged.stage.iterate("traces", Trace):
+        vote = None if trace.answer is None else wrong.setdefault(trace.answer, len(wrong) + 1)
+        votes.setdefault(trace.problem_id, []).append(0 if trace.verdict == CORRECT else vote)
+    return math.fsum(majority(cast) for cast in votes.values()) / len(votes)
 
 
 def _counts(judged: Done) -> Judged:

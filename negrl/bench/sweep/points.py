@@ -23,7 +23,7 @@ from negrl.recipe import Recipe, TrainSection
 from negrl.store import fingerprint
 
 Kind = Literal["base", "start", "grid", "sft", "trial", "arm"]
-VERSION = 2
+VERSION = 3
 """Raised when what a point measures changes: then points are measured again (their stages are kept)."""
 
 
@@ -222,6 +222,18 @@ def recipe_of(bench: Bench, point: Point, given: Given | None = None) -> Recipe:
     return Recipe.model_validate(body)
 
 
+def beyond(recipe: Recipe, bench: Bench) -> Recipe:
+    """The recipe with the held-out problems of `bench.beyond`.
+
+    Raises:
+        pydantic.ValidationError: what it says is no recipe's.
+    """
+    body = recipe.model_dump(mode="json")
+    for section, fields in bench.plan.beyond.items():
+        body[section] = {**body[section], **fields} if isinstance(fields, dict) else fields
+    return Recipe.model_validate(body)
+
+
 def _lenient(section: dict[str, Any]) -> dict[str, Any]:
     """A tripped guard is a result, unless the section says otherwise."""
     guards = section.get("guards", {})
@@ -239,7 +251,8 @@ def key_of(bench: Bench, point: Point, given: Given) -> str:
     recipe = recipe_of(bench, point, given).model_dump(
         mode="json", exclude={"output_dir", "store", "report", "threads"}
     )
-    extra: list[Any] = [bench.plan.spurious_steps, given.note]
+    plan = bench.plan
+    extra: list[Any] = [plan.spurious_steps, given.note, plan.temperatures, plan.validation, plan.largest, plan.beyond]
     if point.kind in ("grid", "trial"):
         extra = [bench.plan.largest, bench.plan.validation]
     if point.kind == "sft":

@@ -26,6 +26,8 @@ FEW = 0.01
 """Below this error at its largest size SFT leaves little to be told apart."""
 FEW_WRONG = 10
 """Fewer wrong answers than this are too few for a sure reading."""
+_BESIDE = ("at_best", "maj_at_k", "verified", "beyond")
+"""Measures that a page shows if there are any: older files have none."""
 _READING = ("multiplier", "low", "high", "least", "most", "share_above")
 """The columns of a `Reading`, in the order of its fields."""
 MULTIPLIERS = (
@@ -80,7 +82,11 @@ def write_methods(run_folder: Path, out: Path, command: str) -> None:
             "lost": [r.arm for r in table if r.gain and r.gain[2] < 0],
             "uncounted": [r.arm for r in table if math.isnan(r.tokens) and not r.reference],
         })  # fmt: skip
-    page = render("methods.md", **_common(found, out.name, command), parts=parts, tuned=list(_tuned(found)))
+    has = {name: any(found.numbers(arm, size, name) for arm in found.arms() for size in sizes) for name in _BESIDE}
+    page = render(
+        "methods.md", **_common(found, out.name, command), parts=parts, tuned=list(_tuned(found)), has=has,
+        extra=sum(has.values()),
+    )  # fmt: skip
     files = {".csv": found.table, ".md": page.encode()}
     if found.trials:
         files["-trials.csv"] = to_csv(TRIALS, found.trials)

@@ -30,8 +30,13 @@ POINTS = (
     Column("generated_tokens", a_number), Column("label_tokens", a_number),
     Column("train_seconds", a_number), Column("seconds", a_number), Column("samples_n", a_number),
     Column("learning_rate", a_number), Column("epochs", a_number), Column("guard"), Column("note"),
+    Column("verified", a_share, optional=True), Column("maj_at_k", a_share, optional=True),
+    Column("best_temperature", a_number, optional=True), Column("at_best", a_share, optional=True),
+    Column("beyond", a_share, optional=True),
 )  # fmt: skip
-"""points.csv: a row for each point; a cell is empty where its column has no meaning."""
+"""points.csv: a row for each point; a cell is empty where its column has no meaning. `verified`: samples with the right
+answer and no wrong step. `maj_at_k`: the majority of the k samples is right. `at_best`: pass@1 at `best_temperature`.
+`beyond`: pass@1 at T=1 on the problems of `bench.beyond`. The last five are missing in older files."""
 GRID = (
     Column("size", a_whole), Column("seed", a_whole), Column("learning_rate", a_number),
     Column("epochs", a_number), Column("validation_pass_at_1", a_number),
@@ -170,7 +175,7 @@ def read(folder: Path, draws: int = 2000) -> Found:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; `negrl bench` makes it")
     file, grid, trials = (folder / name for name in ("points.csv", "grid.csv", "trials.csv"))
-    rows, as_it_stands = read_csv(file, POINTS), read_csv(file, [Column(c.name) for c in POINTS])
+    rows, as_it_stands = read_csv(file, POINTS), read_csv(file, [Column(c.name, optional=c.optional) for c in POINTS])
     if nameless := next((i for i, row in enumerate(rows, start=2) if not row["arm"]), None):
         raise InputError(f"{file}, line {nameless}: the arm has no name")
     numbers = [c.name for c in POINTS if c.parse is not str]

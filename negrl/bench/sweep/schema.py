@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,12 @@ class BenchSection(Section):
     """Problems that settings are chosen on: of the training stream, after those of the largest size."""
     tune_seeds: list[int] | None = Field(None, min_length=1)
     """Seeds whose validation problems choose the settings of arms with `tune`. Default: all of `seeds`."""
+    temperatures: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    """Besides 0 and 1: the one with the highest pass@1 on validation problems is each arm's best temperature. Empty:
+    don't look for it."""
+    beyond: dict[str, Any] = Field(default_factory=dict)
+    """Fields on top of the recipe's sections (`{problems: {...}, sample: {...}}`) that give other held-out problems, as
+    longer ones than training has: one more measure of each arm."""
     spurious_steps: int = Field(300, ge=1)
     """At most so many wrong steps inside the start policy's right answers are looked at for their mass."""
 
