@@ -187,7 +187,8 @@ def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checke
     row |= {"generated_tokens": cost.generated_tokens, "label_tokens": cost.label_tokens}
     row["seconds"] = round(sum({done.key: seconds_of(done) for done in _paid(arm)}.values()), 3)
     if METHODS[arm.section.method].reads_traces:
-        row["samples_n"] = frame.recipe.sample.n
+        drawn = sum(data.sampled.info["traces"] for data in arm.rounds if data.sampled is not None)
+        row["samples_n"] = round(drawn / (point.size * len(arm.rounds)), 2) if arm.spending else frame.recipe.sample.n
     _mass(bench, point, frame, row, arm.policy)
     return row, problems
 

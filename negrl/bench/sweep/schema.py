@@ -93,6 +93,8 @@ class BenchSection(Section):
                 raise ValueError(f"arms.{name}.equal_tokens_to: no arm '{other}'{nearest(other, self.live)}")
             if self.live[other].equal_tokens_to is not None:
                 raise ValueError(f"arms.{name}.equal_tokens_to: '{other}' is itself made equal to another arm")
+            if arm.budget is not None:
+                raise ValueError(f"arms.{name}.equal_tokens_to: its budget decides the tokens; leave one of them out")
         for where, sizes in (("sizes", self.sizes), ("sft.sizes", self.sft.sizes if self.sft else [1])):
             if min(sizes) < 1 or sorted(set(sizes)) != sizes:
                 raise ValueError(f"{where}: expected rising numbers of problems, got {sizes}")
