@@ -48,9 +48,12 @@ class Spending:
         return [Share(p, bands[p], b.right, b.wrong, counts.get(p, 0)) for p, b in beliefs.items()]
 
     def label(self, section: LabelSection, sample_tokens: int) -> LabelSection:
-        """The round's `label` section: rollouts have what its samples left over, and no more than these took."""
+        """The round's `label` section: only rollouts that are worth it, with tokens that the samples left over, and no
+        more than these took."""
         if not hasattr(section, "budget_tokens"):
             return section
+        if hasattr(section, "rollouts") and "rollouts" not in section.model_fields_set:
+            section = section.model_copy(update={"rollouts": "worthwhile"})
         limit = getattr(section, "budget_tokens")  # noqa: B009 - an option of some labelers
         remaining = left(self.budget, self.rounds)
         limits = [sample_tokens, limit, None if remaining is None else max(0, remaining - sample_tokens)]
