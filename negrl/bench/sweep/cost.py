@@ -22,6 +22,7 @@ from typing import Any
 from negrl.bench.sweep.points import Point, equal_n, points, stored
 from negrl.bench.sweep.run import run_points, workers
 from negrl.bench.sweep.schema import Bench
+from negrl.budget import AUTO
 from negrl.errors import InputError
 from negrl.pipeline.finish import hardware, versions
 from negrl.progress import Reporter
@@ -31,6 +32,8 @@ MIDDLING = 1024
 """Problems at which a probe of the rival's grid is made, where the bench has such a size."""
 GROWS = ("sample", "import", "verify", "value", "credit", "view")
 """Stages whose cost is in proportion to the problems."""
+AUTO_ROUNDS = 8
+"""How many rounds an arm with `budget: auto` may take; it decides on the way."""
 MEASURES = ("tokens", "seconds", "megabytes")
 
 Cost = dict[str, float]
@@ -84,7 +87,8 @@ def probe(bench: Bench, folder: Path) -> Bench:
     arms = {
         name: arm.model_copy(
             update={
-                "rounds": min(2, arm.rounds or bench.recipe.rounds),
+                "rounds": 2 if arm.budget else min(2, arm.rounds or bench.recipe.rounds),
+                "budget": None,
                 "tune": {key: values[:1] for key, values in arm.tune.items()},
             }
         )
@@ -112,7 +116,7 @@ def _cost(bench: Bench, point: Point, records: dict[Point, dict[str, Any]]) -> C
             if point.kind in ("arm", "trial"):
                 if point.kind == "trial" and _shared(bench, point, stage):
                     continue
-                times = _rounds(bench, point, stage["title"])
+                times = _later(bench, point, own, scale) if "· round 2 ·" in f"{stage['title']} ·" else 1
                 grown *= _more_samples(bench, point, probed, records) if stage["kind"] in GROWS else 1.0
             elif point.choice and probed.choice and stage["kind"] == "start":
                 grown *= dict(point.choice)["num_train_epochs"] / dict(probed.choice)["num_train_epochs"]
@@ -140,10 +144,15 @@ def _add(total: Cost, stage: dict[str, Any], grown: float, times: float) -> None
     total["megabytes"] += times * stage["bytes"] / 1e6 * (grown if grows else 1.0)
 
 
-def _rounds(bench: Bench, point: Point, title: str) -> int:
-    """How many stages of the bench one stage of the probe stands for: round 2 also for those after it."""
-    rounds = bench.plan.live[point.arm].rounds or bench.recipe.rounds
-    return rounds - 1 if "· round 2 ·" in f"{title} ·" else 1
+def _later(bench: Bench, point: Point, probe: list[dict[str, Any]], scale: float) -> float:
+    """How many rounds of the bench the probe's second one stands for: itself and those after it."""
+    arm = bench.plan.live[point.arm]
+    if arm.budget is None:
+        return (arm.rounds or bench.recipe.rounds) - 1
+    if arm.budget == AUTO:
+        return AUTO_ROUNDS - 1
+    a_round = scale * sum(stage["tokens"] for stage in probe if stage["kind"] in GROWS) / 2
+    return max(1.0, arm.budget / max(1.0, a_round) - 1)
 
 
 def _more_samples(bench: Bench, point: Point, probed: Point, records: dict[Point, dict[str, Any]]) -> float:

@@ -36,7 +36,6 @@ from negrl.bench.sweep.points import (
 )
 from negrl.bench.sweep.schema import Bench
 from negrl.errors import InputError
-from negrl.evaluate.scores import majority
 from negrl.methods import METHODS
 from negrl.pipeline import ArmRun, learn
 from negrl.pipeline.finish import gather
@@ -206,7 +205,8 @@ def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checke
     row |= {"generated_tokens": cost.generated_tokens, "label_tokens": cost.label_tokens}
     row["seconds"] = round(sum({done.key: seconds_of(done) for done in _paid(arm)}.values()), 3)
     if METHODS[arm.section.method].reads_traces:
-        row["samples_n"] = frame.recipe.sample.n
+        drawn = sum(data.sampled.info["traces"] for data in arm.rounds if data.sampled is not None)
+        row["samples_n"] = round(drawn / (point.size * len(arm.rounds)), 2) if arm.spending else frame.recipe.sample.n
     _mass(bench, point, frame, row, arm.policy)
     return row, problems
 
@@ -285,6 +285,8 @@ def _judged(point: Point, judged: Done, greedy: Done, many: Done) -> tuple[dict[
 
 def _majority(judged: Done) -> float:
     """maj@n of an evaluation. Wrong answers agree where their texts do."""
+    from negrl.evaluate.scores import majority  # loads numpy
+
     votes: dict[str, list[int | None]] = {}
     wrong: dict[str, int] = {}
     for trace in judged.stage.iterate("traces", Trace):

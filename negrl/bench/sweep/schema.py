@@ -118,6 +118,8 @@ class BenchSection(Section):
                 raise ValueError(f"arms.{name}.equal_tokens_to: no arm '{other}'{nearest(other, self.live)}")
             if self.live[other].equal_tokens_to is not None:
                 raise ValueError(f"arms.{name}.equal_tokens_to: '{other}' is itself made equal to another arm")
+            if arm.budget is not None:
+                raise ValueError(f"arms.{name}.equal_tokens_to: its budget decides the tokens; leave one of them out")
         for name, arm in self.live.items():
             if empty := [key for key, values in arm.tune.items() if not values]:
                 raise ValueError(f"arms.{name}.tune.{empty[0]}: expected values to choose from, got none")
