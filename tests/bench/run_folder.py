@@ -53,7 +53,8 @@ def make(
     def point(arm: str, size: int, seed: int, needed: float, about: dict[str, Any]) -> None:
         row: dict[str, Any] = {
             "arm": arm, "method": about.get("method", "sft"), "rounds": about.get("rounds", 1), "size": size,
-            "seed": seed, "samples_n": 16, "learning_rate": about.get("learning_rate", 1e-4), "epochs": 4,
+            "seed": seed, "samples_n": about.get("n", 16), "learning_rate": about.get("learning_rate", 1e-4),
+            "epochs": 4,
         }  # fmt: skip
         rows.append(row)
         if (arm, size, seed) == drop:

@@ -112,11 +112,11 @@ def _cost(bench: Bench, point: Point, records: dict[Point, dict[str, Any]]) -> C
         own = [s for s in record["stages"] if s["new"]]
         scale = point.size / probed.size if probed.size else 1.0
         for stage in own:
-            grown, times = scale, 1
+            grown, times = scale, 1.0
             if point.kind in ("arm", "trial"):
                 if point.kind == "trial" and _shared(bench, point, stage):
                     continue
-                times = _later(bench, point, own, scale) if "· round 2 ·" in f"{stage['title']} ·" else 1
+                times = _later(bench, point, own, scale) if "· round 2 ·" in f"{stage['title']} ·" else 1.0
                 grown *= _more_samples(bench, point, probed, records) if stage["kind"] in GROWS else 1.0
             elif point.choice and probed.choice and stage["kind"] == "start":
                 grown *= dict(point.choice)["num_train_epochs"] / dict(probed.choice)["num_train_epochs"]

@@ -85,12 +85,14 @@ class Result:
 @dataclass
 class Found:
     """A whole run folder. `fell`: points without a pass@1. `by`: the points' errors by measure; the problems are
-    drawn alike for all. `samples`: of the T=1 evaluation, per problem; `k`: of pass@k. `table`: points.csv as it
-    stands, the fallen points last."""
+    drawn alike for all. `rates`: by measure, float64 [points, problems], NaN where a point did not see the problem.
+    `samples`: of the T=1 evaluation, per problem; `k`: of pass@k. `table`: points.csv as it stands, the fallen points
+    last."""
 
     points: list[Result]
     fell: list[Result]
     by: dict[str, Sample]
+    rates: dict[str, np.ndarray]
     k: int
     problems: int
     shared: bool
@@ -200,7 +202,7 @@ def read(folder: Path, draws: int = 2000) -> Found:
     table = [row for _, row in sorted(zip(here, as_it_stands, strict=True), key=lambda pair: not pair[0])]
     return Found(
         points=points, fell=[p for p, measured in zip(every, here, strict=True) if not measured],
-        by={name: resample(keys, rate, draws) for name, rate in rates.items()}, k=k,
+        by={name: resample(keys, rate, draws) for name, rate in rates.items()}, rates=rates, k=k,
         problems=round(np.mean([len(s) for s in seen])), shared=len(set(seen)) == 1, samples=samples,
         grid=read_csv(grid, GRID) if grid.is_file() else [],
         trials=read_csv(trials, TRIALS) if trials.is_file() else [], costs=_json(folder / "costs.json"),
