@@ -33,7 +33,7 @@ BENCH = """recipe:
   evaluate: {n: 4}
 bench:
   seeds: [0, 1, 2, 3, 4]
-  sft: {sizes: [64, 128, 256, 512, 1024, 2048, 4096, 8192], grid: {learning_rate: [1.0e-4, 5.0e-4]}, validation: 500}
+  sft: {sizes: [64, 128, 256, 512, 1024, 2048, 4096, 8192], grid: {learning_rate: [1.0e-4, 5.0e-4]}}
   arms: {step_advantage: {method: step_advantage}, control: {method: step_advantage, shuffle_labels: true}}
 """
 
