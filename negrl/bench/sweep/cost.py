@@ -86,11 +86,17 @@ def probe(bench: Bench, folder: Path) -> Bench:
         sft = sft.model_copy(update={"sizes": sorted({min(sft.sizes), middling}), "grid": grid})
     arms = {
         name: arm.model_copy(
-            update={"rounds": 2 if arm.budget else min(2, arm.rounds or bench.recipe.rounds), "budget": None}
+            update={
+                "rounds": 2 if arm.budget else min(2, arm.rounds or bench.recipe.rounds),
+                "budget": None,
+                "tune": {key: values[:1] for key, values in arm.tune.items()},
+            }
         )
         for name, arm in plan.live.items()
     }
-    small = plan.model_copy(update={"seeds": seeds, "sizes": plan.sizes[:1], "arms": arms, "sft": sft})
+    small = plan.model_copy(
+        update={"seeds": seeds, "tune_seeds": None, "sizes": plan.sizes[:1], "arms": arms, "sft": sft}
+    )
     places = {"output_dir": str(folder), "store": str(folder / "stages")}
     return dataclasses.replace(bench, plan=small, recipe=bench.recipe.model_copy(update=places))
 
@@ -106,16 +112,24 @@ def _cost(bench: Bench, point: Point, records: dict[Point, dict[str, Any]]) -> C
         own = [s for s in record["stages"] if s["new"]]
         scale = point.size / probed.size if probed.size else 1.0
         for stage in own:
-            grown, times = scale, 1
-            if point.kind == "arm":
-                times = _later(bench, point, own, scale) if "· round 2 ·" in f"{stage['title']} ·" else 1
+            grown, times = scale, 1.0
+            if point.kind in ("arm", "trial"):
+                if point.kind == "trial" and _shared(bench, point, stage):
+                    continue
+                times = _later(bench, point, own, scale) if "· round 2 ·" in f"{stage['title']} ·" else 1.0
                 grown *= _more_samples(bench, point, probed, records) if stage["kind"] in GROWS else 1.0
             elif point.choice and probed.choice and stage["kind"] == "start":
-                grown *= point.choice[1] / probed.choice[1]  # epochs
+                grown *= dict(point.choice)["num_train_epochs"] / dict(probed.choice)["num_train_epochs"]
             _add(total, stage, grown, times / len(alike))
         beside = record["seconds"] - sum(s["seconds"] for s in own)
         total["seconds"] += max(0.0, beside) / len(alike)
     return total
+
+
+def _shared(bench: Bench, point: Point, stage: dict[str, Any]) -> bool:
+    """Did an earlier trial of the arm make this stage? Those of the first round are the same for all."""
+    first = bench.plan.live[point.arm].choices[0]
+    return point.choice != first and stage["kind"] in GROWS and "round 2" not in stage["title"]
 
 
 def _add(total: Cost, stage: dict[str, Any], grown: float, times: float) -> None:
