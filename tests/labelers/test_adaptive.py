@@ -254,3 +254,9 @@ def test_worthwhile_rollouts_bring_more_per_token_than_samples(known_p, least, m
               ((before, free), (after, bought))]  # fmt: skip
     assert signal[1] / (own + after.tokens) > 0.95 * signal[0] / own
     assert np.mean(after.errors(bought) ** 2) < np.mean(before.errors(free) ** 2)
+
+
+def test_no_trace_to_label_asks_for_nothing():
+    labeler = adaptive(rollouts="worthwhile")
+    labeler.start([])
+    assert labeler.ask() == []

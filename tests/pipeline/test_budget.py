@@ -19,7 +19,7 @@ from tests.pipeline.helpers import TINY, Ran
 ARM = "step_advantage"
 ADAPTIVE = ["label.labeler=adaptive", "label.k=null", "label.budget_tokens=0"]
 BUDGET = [*ADAPTIVE, *(f"arms.{name}=null" for name in ("sft", "dpo", "step_dpo")), f"arms.{ARM}.rounds=null"]
-BUDGET += [f"arms.{ARM}.budget=5k", "arms.topr={method: topr, budget: 5k}"]
+BUDGET += [f"arms.{ARM}.budget=3k", "arms.topr={method: topr, budget: 3k}"]
 
 
 def stages(ran: Ran) -> dict[str, Path]:
@@ -46,7 +46,7 @@ def test_the_budget_is_spent_and_the_report_says_on_what(spent: Ran) -> None:
         assert told["ended"] == "the budget is spent" and len(rounds) >= 4
         assert sum(one["tokens"] for one in rounds) == arms[name]["generated_tokens"]
         # Planned on the length of the last round's samples: a little to either side, at most a quarter of a round left.
-        assert 0.9 * 5000 < arms[name]["generated_tokens"] < 1.05 * 5000
+        assert 0.9 * 3000 < arms[name]["generated_tokens"] < 1.1 * 3000
         assert all(one["in_band"] + one["solved"] + one["hopeless"] == 16 for one in rounds)
         said = [line for line in spent.screen.splitlines() if line.startswith(f"  {name} · round ")]
         assert len(said) == len(rounds) and "left · problems: 16 in the band" in said[0]
@@ -64,7 +64,7 @@ def test_arms_share_the_first_round_and_every_decision_is_stored(spent: Ran) -> 
     for round_ in (1, 2, 3):
         folder = found[f"{ARM} · round {round_} · sample"]
         shares, traces = rows(folder, "shares"), rows(folder, "traces")
-        assert len(shares) == 16 and (round_ > 1 or {share["samples"] for share in shares} <= {2, 3})
+        assert len(shares) == 16 and (round_ > 1 or {share["samples"] for share in shares} <= {0, 2, 3})
         drawn = {share["problem_id"]: share["samples"] for share in shares if share["samples"]}
         assert drawn == {p: sum(t["problem_id"] == p for t in traces) for p in {t["problem_id"] for t in traces}}
         assert all(share["samples"] in (0, 1) or share["samples"] >= GROUP for share in shares)

@@ -45,7 +45,7 @@ class AdaptiveLabeler:
             self._posterior.hints = self._hints()
         self._posterior.learn(_FIRST_LESSONS)
         self._open = np.arange(len(self._first))
-        self._least = self._worth_of_a_sample() if self.settings.rollouts == "worthwhile" else 0.0
+        self._least = self._worth_of_a_sample() if self.settings.rollouts == "worthwhile" and len(self._first) else 0.0
 
     def _merge(self) -> None:
         """Traces that are the same in all steps are one path; prefixes that are the same have one number."""
