@@ -11,9 +11,12 @@ Cov(A, V)^2 / Var(y), exactly, since E[A | y] is linear in y.)
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from negrl.labelers.base import BeliefOptions, Labeler, LabelerSpec, Opening
+from negrl.options import keyed_if_set
 
 
 class AdaptiveOptions(BeliefOptions):
@@ -21,6 +24,9 @@ class AdaptiveOptions(BeliefOptions):
     """Of one trace at most."""
     step_chances: bool = True
     """Read from the sampler's logprobs how likely each step was. False: do without, as for imported traces."""
+    merge: Literal["tokens", "facts"] = keyed_if_set("tokens")
+    """Which prefixes of a problem are pooled: those with the same tokens, or also, with a learned discount, those that
+    have worked out the same facts in other words."""
     budget_tokens: int | None = Field(None, ge=0)
     """Rollout tokens for all traces of a round together: none are asked for beyond that. Default: no limit."""
 
