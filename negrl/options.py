@@ -53,15 +53,6 @@ def unkeyed(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={"keyed": False}, **constraints)
 
 
-_IF_SET: dict[str, Any] = {"keyed": "if set"}
-
-
-def keyed_if_set(default: Any, **constraints: Any) -> Any:
-    """A pydantic Field that is in a stage's key only where it is not `default`: that gives the results of a recipe
-    that was run before there was such a setting."""
-    return Field(default, json_schema_extra=_IF_SET, **constraints)
-
-
 def keyed_names(model: type[pydantic.BaseModel]) -> set[str]:
     """The fields that belong in a stage's key: all but those declared with `unkeyed`."""
     extras = {name: field.json_schema_extra for name, field in model.model_fields.items()}
@@ -139,12 +130,7 @@ class PickedSection(Section):
     def picked_options(self) -> dict[str, Any]:
         """The options of the picked modules that belong in a stage's key, by name."""
         common = set(getattr(type(self), "_common", type(self)).model_fields)
-        unset = {
-            name
-            for name, field in type(self).model_fields.items()
-            if field.json_schema_extra == _IF_SET and getattr(self, name) == field.default
-        }
-        return self.model_dump(include=keyed_names(type(self)) - common - unset)
+        return self.model_dump(include=keyed_names(type(self)) - common)
 
 
 def readers_of(modules: Iterable[Any]) -> dict[str, list[str]]:

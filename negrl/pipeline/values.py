@@ -27,13 +27,12 @@ from negrl.store import Stage
 from negrl.verify import Verifier
 
 
-def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title: str, needed: bool) -> Done:
+def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title: str, section: LabelSection) -> Done:
     """Steps with their values: counts, estimates, intervals.
 
     Args:
-        needed: False where no arm reads values: the traces are split into steps and no more.
+        section: the recipe's `label`, or what stands for it in this round.
     """
-    section = frame.recipe.label if needed else frame.recipe.label.with_labeler("none")
     labeler = open_labeler(section, checked.oracle)
     imported = frame.recipe.traces is not None
     key = section.values_key(labeler, imported)

@@ -152,7 +152,7 @@ def draw_problems(
     return list(found.values())
 
 
-def teach(write: Callable[[float], tuple[str, str]], rate: float, keep: str, gold: str) -> str:
+def teach(write: Callable[[T | float], tuple[str, str]], rate: T, keep: str, gold: str) -> str:
     """A teacher's solution: what the noisy writer writes, redrawn until it is one to keep.
 
     Args:

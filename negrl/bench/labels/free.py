@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from negrl.bench.labels.metrics import Bounds, tally
 from negrl.bench.labels.replay import ReplayEngine
-from negrl.bench.labels.scripted import WORDINGS, ScriptedEngine, ScriptedPolicy
+from negrl.bench.labels.scripted import ScriptedEngine, ScriptedPolicy
 from negrl.bench.page import Column, a_number, a_whole, render, to_csv, write_files
 from negrl.bench.stats import CONFIDENCE, interval, resamples
 from negrl.bench.verify import GSM8K_COLUMNS
@@ -33,7 +33,9 @@ from negrl.pipeline.finish import hardware
 from negrl.policy import BuildSection, build_tokenizer
 from negrl.problems.base import draw_problems
 from negrl.problems.ledger.draw import Story, draw
+from negrl.problems.ledger.line import WORDINGS
 from negrl.problems.ledger.section import LedgerProblems
+from negrl.problems.ledger.world import World
 from negrl.progress import Reporter
 from negrl.recipe import LabelSection
 from negrl.records import CORRECT, Problem, Sampling, Step, Trace, stable_id, stable_seed
@@ -52,8 +54,8 @@ _FIELDS = ("traces", "tokens", "steps", "squares", "places", "value_squares", "i
 class Settings:
     """What is measured, and on how much."""
 
-    wordings: tuple[int, ...] = (1, 3, 6)
-    """Ways to word a line, at most len(WORDINGS)."""
+    wordings: tuple[int, ...] = (1, WORDINGS)
+    """Ways to word a line."""
     fixed: tuple[int, ...] = (4, 8)
     seeds: tuple[int, ...] = (0, 1, 2)
     problems: int = 24
@@ -66,12 +68,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to label. `words`: what the page calls it."""
+    """A way to label. `words`: what the page calls it; `by_world`: the world says what the facts are."""
 
     name: str
     words: str
     labeler: str
     options: dict[str, Any]
+    by_world: bool = False
 
 
 def arms(settings: Settings) -> list[Arm]:
@@ -82,6 +85,8 @@ def arms(settings: Settings) -> list[Arm]:
             words = f"no rollouts, `merge: {merge}`{where}"
             options = {"budget_tokens": 0, "merge": merge, "step_chances": chances}
             found.append(Arm(name, words, "adaptive", options))
+    blind = {"budget_tokens": 0, "merge": "facts", "step_chances": False}
+    found.append(Arm("world-blind", "the same, facts by the world's checker", "adaptive", blind, by_world=True))
     return found
 
 
@@ -184,6 +189,7 @@ class _Setup:
     problems: dict[str, Problem]
     traces: list[Trace]
     tools: Tools
+    world: World
 
     @classmethod
     def of(cls, settings: Settings, wordings: int, seed: int) -> _Setup:
@@ -215,13 +221,14 @@ class _Setup:
         by_id = {p.problem_id: p for p in problems}
         judged = judge(verifier, traces, [by_id[t.problem_id].gold for t in traces])
         tools = Tools(tokenizer, verifier.verify, sample, ReplayEngine(engine))
-        return cls(engine, by_id, judged, tools)
+        return cls(engine, by_id, judged, tools, World(section))
 
     def measure(self, arm: Arm) -> tuple[np.ndarray, float | None]:
         """Sums [problems, _FIELDS], and the discount that was learned."""
         section: LabelSection = LabelSection.model_validate({"labeler": arm.labeler, "split": "newline", **arm.options})
         labeler = open_labeler(section)
-        result = label_traces(self.problems, self.traces, section, labeler, self.tools)
+        tools = replace(self.tools, facts=self.world.facts) if arm.by_world else self.tools
+        result = label_traces(self.problems, self.traces, section, labeler, tools)
         v0 = prompt_values(self.traces, section.confidence)
         steps: dict[str, list[Step]] = {}
         for step in result.steps:
@@ -250,7 +257,7 @@ def _alphabet(stories: Sequence[Story]) -> Iterator[str]:
     """Texts with all characters that may come."""
     yield from (story.prompt for story in stories)
     yield from (f"{step.head} {step.tail}" for story in stories for step in story.plan.steps)
-    yield from (*WORDINGS, "0123456789+-*/#\n", "max min")
+    yield "0123456789+-*/=#,\nmax min So so together"
 
 
 def share_of_states(file: Path) -> Shared:

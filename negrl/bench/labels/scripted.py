@@ -15,21 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from negrl.engines.base import Completion, Request
 from negrl.problems.ledger.draw import Story
+from negrl.problems.ledger.line import write_line
 from negrl.problems.ledger.plan import Plan, Step
-from negrl.problems.ledger.write import HABITS, Line, exact_line
+from negrl.problems.ledger.write import HABITS, Worked, right_line
 from negrl.records import stable_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WORDINGS = (
-    "{head} {a} {op} {b} = {result} {tail}",
-    "{a} {op} {b} = {result}, so {head} {result} {tail}",
-    "Next: {head} {result} {tail} This is because {a} {op} {b} = {result}.",
-    "We compute {a} {op} {b} = {result}. So now {head} {result} {tail}",
-    "{head} {result} {tail} ({a} {op} {b} = {result})",
-    "What about this one? {a} {op} {b} = {result}: {head} {result} {tail}",
-)
 Results = dict[int, int]
 """What was written for each step of the plan that is done."""
 _State = tuple[str, frozenset[tuple[int, int]]]
@@ -40,7 +33,7 @@ class _Choice:
     """One line that may come next, in any words."""
 
     step: int
-    line: Line
+    worked: Worked
     chance: float
 
 
@@ -75,8 +68,8 @@ class ScriptedPolicy:
         needed = [o for o in (step.left, step.right, step.mistaken) if o is not None and o.is_step]
         return all(o.value in results for o in needed)
 
-    def _lines(self, plan: Plan, step: Step, results: Results) -> dict[Line, float]:
-        right = exact_line(plan, step, results)
+    def _lines(self, plan: Plan, step: Step, results: Results) -> dict[Worked, float]:
+        right = right_line(plan, step, results)
         wrong = [w for name in self.habits if name in HABITS for w in HABITS[name](plan, step, results, right)]
         wrong = [w for w in wrong if w != right and w[3] >= 0]
         chances = {right: 1 - self.rate if wrong else 1.0}
@@ -92,14 +85,14 @@ class ScriptedPolicy:
             if last in results:
                 self._values[key] = float(results[last] == plan.values()[-1])
             else:
-                after = ((c.chance, {**results, c.step: c.line[3]}) for c in self.choices(plan, results))
+                after = ((c.chance, {**results, c.step: c.worked[3]}) for c in self.choices(plan, results))
                 self._values[key] = math.fsum(chance * self.value(plan, done) for chance, done in after)
         return self._values[key]
 
     def say(self, plan: Plan, choice: _Choice, wording: int) -> str:
         """A line in one of its wordings."""
-        step, (op, a, b, result) = plan.steps[choice.step], choice.line
-        return WORDINGS[wording].format(head=step.head, tail=step.tail, op=op, a=a, b=b, result=result) + "\n"
+        step, (op, a, b, result) = plan.steps[choice.step], choice.worked
+        return write_line(step.head, a, op, b, result, step.tail, wording) + "\n"
 
 
 class ScriptedEngine:
@@ -144,7 +137,7 @@ class ScriptedEngine:
             (choice,) = rng.choices(choices, [c.chance for c in choices])
             wording = rng.randrange(self.policy.wordings)
             write(self.policy.say(plan, choice, wording), choice.chance / self.policy.wordings)
-            results = {**results, choice.step: choice.line[3]}
+            results = {**results, choice.step: choice.worked[3]}
             self._at[(*so_far, *ids)] = (plan, results)
         eos: Any = self.tokenizer.eos_token_id
         write(f"#### {results[len(plan.steps) - 1]}", 1.0, eos)

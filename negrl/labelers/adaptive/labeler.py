@@ -54,6 +54,7 @@ class AdaptiveLabeler:
             self._posterior.hints = self._hints()
         self._posterior.learn(_FIRST_LESSONS)
         self._open = np.arange(len(self._first))
+        self._least = self._worth_of_a_sample() if self.settings.rollouts == "worthwhile" else 0.0
 
     def _add(self, path: int, branch: Branch, begin: int = -1) -> None:
         """Samples that were started after step `begin` of a path."""
@@ -147,7 +148,7 @@ class AdaptiveLabeler:
         batch = np.maximum(_BATCH, self._asked[self._open] // _BATCH_SHARE)
         for row, path in enumerate(self._open):
             i = int(best[row])
-            if worth[row, i] <= 0:
+            if worth[row, i] <= self._least:
                 continue
             count = int(min(batch[row], limit - self._asked[path]))
             number = int(self._prefix[path, i])
@@ -181,6 +182,14 @@ class AdaptiveLabeler:
         number = self._prefix[self._open]
         total = np.bincount(number[usable], weights=gain[usable], minlength=self._prefixes)
         return np.where(usable, total[number] / self._cost[self._open], 0)
+
+    def _worth_of_a_sample(self) -> float:
+        """What a token of a fresh trace brings, in the unit of `_worth` (a batch for the price of one rollout)."""
+        every = np.arange(len(self._first))
+        known = self._posterior.paths(every, self.settings.confidence, self.settings.dead_zone)
+        tokens = np.array([self._tasks[t].steps[-1].end for t in self._first], np.float32)
+        signal = (known.advantage**2).sum(1)
+        return float(_BATCH * (self._weight * signal).sum() / max(1.0, (self._weight * tokens).sum()))
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         self._known = None
