@@ -26,7 +26,8 @@ we forgot;i overlooked;we overlooked;i missed;we missed;i skipped;i neglected;i 
 doesn't check;does not check;doesn't add up;does not add up;doesn't work;does not work;doesn't fit;does not fit
 doesn't satisfy;does not satisfy;didn't work;contradicts;invalid;going over it;clarify;real answer;actual answer
 right answer is;correct answer is;correct value is;still need to add;still have to;still needs to;only part
-not the end;in error;错;不对;正确答案;应该;等等;nein;falsch;erreur;est faux;equivoc;respuesta correcta;неверно;ошиб;es sind
+not the end;in error;错;不对;正确答案;应该;等等;nein;falsch;erreur;est faux;equivoc;respuesta correcta;неверно;ошиб
+es sind
 c'est
 """
 _PATTERNS = {
