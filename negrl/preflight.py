@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from negrl.engines import ENGINES
 from negrl.errors import InputError
-from negrl.labelers import open_labeler
+from negrl.labelers import Labeler, open_labeler
 from negrl.methods import METHODS, Method
 from negrl.policy import check_model
-from negrl.problems import SOURCES, load_problems, world_of
+from negrl.problems import SOURCES, facts_of, load_problems, world_of
 from negrl.problems import imported as importing
-from negrl.recipe import Recipe
+from negrl.recipe import LabelSection, Recipe
 from negrl.records import Problem
+from negrl.steps.facts import Fact
 from negrl.store import fingerprint
 from negrl.views import view_of
 
@@ -41,6 +42,11 @@ class Checked:
         world = world_of(self.recipe.problems)
         return None if world is None else world.value
 
+    @property
+    def facts(self) -> Callable[[Problem, str], Sequence[Fact]]:
+        """What a response works out, in order."""
+        return facts_of(self.recipe.problems)
+
     @functools.cached_property
     def by_id(self) -> dict[str, Problem]:
         return {p.problem_id: p for p in [*self.train, *self.evaluate]}
@@ -56,7 +62,9 @@ def preflight(recipe: Recipe) -> Checked:
     """
     ENGINES[recipe.engine.kind].version()
     world = world_of(recipe.problems)
-    open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
+    labeler = open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
+    if any(arm.budget is not None and METHODS[arm.method].reads_values for arm in recipe.resolved_arms.values()):
+        _check_affordable(recipe.label, labeler)
     for arm in recipe.resolved_arms.values():
         _check_method(METHODS[arm.method])
     model_key = check_model(recipe.policy) if recipe.policy.model is not None else None
@@ -76,6 +84,15 @@ def preflight(recipe: Recipe) -> Checked:
         train = [*train, *new]
     _check_use(recipe, train, evaluate)
     return Checked(recipe, train, evaluate, imported, model_key)
+
+
+def _check_affordable(section: LabelSection, labeler: Labeler) -> None:
+    """Under a budget a labeler's rollouts must keep to `budget_tokens`. Raises InputError."""
+    if "rollouts" in labeler.needs and (hasattr(section, "k") or not hasattr(section, "budget_tokens")):
+        raise InputError(
+            f"budget: label.labeler {section.labeler} draws rollouts whatever they cost; take adaptive, or one that "
+            "draws none"
+        )
 
 
 def _check_method(method: Method) -> None:

@@ -6,7 +6,7 @@ A request's seed comes from its problem, so a sample does not depend on the shar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -42,7 +42,7 @@ class Draw:
     """What to draw of each problem.
 
     Attributes:
-        n: samples of each problem.
+        n: samples of each problem, or of each by its id.
         settings: how to draw them.
         stop: strings that end a response.
         stream: with a problem's id it makes the seed of the problem's request.
@@ -52,7 +52,7 @@ class Draw:
         remedy: what to do about it.
     """
 
-    n: int
+    n: int | Mapping[str, int]
     settings: SampledAs
     stop: tuple[str, ...]
     stream: Parts
@@ -107,7 +107,7 @@ class Sampler:
             )
         request = Request(
             prompt_token_ids=prompt,
-            n=draw.n,
+            n=draw.n if isinstance(draw.n, int) else draw.n[problem.problem_id],
             seed=stable_seed(*draw.stream, problem.problem_id),
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,

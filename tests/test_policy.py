@@ -31,6 +31,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_word_is_a_token_wherever_it_stands() -> None:
+    texts = ["Ana has 12 + 7 = 19 apples.\n#### 19", "Tom gets 5 from Ana. Then  Ana has 3."]
+    tokenizer = build_tokenizer(BuildSection(tokenizer="word", vocab_size=64), texts)
+    for text in texts:
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.tokenize(texts[0]) == [
+        *("Ana ", "has ", "1", "2 ", "+ ", "7 ", "= ", "1", "9 ", "apples", ".", "\n"),
+        *("#### ", "1", "9"),
+    ]
+    assert tokenizer.tokenize("Ana has pears.") == ["Ana ", "has ", "<unk>", "."]
+    assert len(build_tokenizer(BuildSection(tokenizer="word", vocab_size=64), ["a b c " * 3] * 9)) == 3 + 3
+    few = build_tokenizer(BuildSection(tokenizer="word", vocab_size=64), [" ".join(map(chr, range(97, 123))) * 9] * 9)
+    assert len(few) <= 64 and few.unk_token == "<unk>" and few.eos_token_id == 1
+
+
 @pytest.fixture
 def model(built: Path, tmp_path: Path) -> Path:
     return shutil.copytree(built, tmp_path / "m")

@@ -13,6 +13,7 @@ negrl errors quiet terminal intervals locks progress options registry
 records store files
 verify
 steps
+budget
 methods
 policy
 engines

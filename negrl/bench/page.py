@@ -24,11 +24,12 @@ from negrl.progress import thousands
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a CSV of results. `parse` reads a cell and raises ValueError with what is expected ("must be a
-    number"); `write` is the other way round."""
+    number"); `write` is the other way round. `optional`: a file without it reads as one whose cells are empty."""
 
     name: str
     parse: Callable[[str], Any] = str
     write: Callable[[Any], Any] = lambda value: value
+    optional: bool = False
 
 
 def to_csv(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -48,13 +49,13 @@ def read_csv(path: Path, columns: Sequence[Column]) -> list[dict[str, Any]]:
     """
     reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
     heads = list(reader.fieldnames or [])
-    if missing := [c.name for c in columns if c.name not in heads]:
+    if missing := [c.name for c in columns if not (c.optional or c.name in heads)]:
         raise InputError(f"{path}: no column {missing[0]!r}{nearest(missing[0], heads)}")
     rows = []
     for line, row in enumerate(reader, start=2):
         found = {}
         for column in columns:
-            text = row[column.name] or ""
+            text = row.get(column.name) or ""
             try:
                 found[column.name] = column.parse(text)
             except ValueError as error:

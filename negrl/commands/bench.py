@@ -26,6 +26,17 @@ def label_cost(
     main(recipe, overrides or [], out)
 
 
+@bench.command("free-labels")
+def free_labels(
+    data: Annotated[Path, typer.Option(help="Folder with the data files.")] = Path("../shared/data"),
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/free-labels"),
+) -> None:
+    """The error of step labels without rollouts, when siblings share facts but not words."""
+    from negrl.bench.labels.free import main
+
+    main(data, out)
+
+
 @bench.command()
 def processbench(
     files: Annotated[list[Path], typer.Argument(help="ProcessBench files, plain or .gz.", show_default=False)],
@@ -88,6 +99,22 @@ def methods(
     from negrl.bench.sweep.report import write_methods
 
     raise typer.Exit(main("methods", file, overrides or [], out, write_methods, plan))
+
+
+@bench.command("map")
+def map_(
+    files: Annotated[list[Path], typer.Argument(help="Bench files, one a world or length.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="bench.seeds=[0], for all files.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Writes OUT.md, OUT.csv and OUT.png.")] = Path("docs/results/map"),
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it will cost on this machine.")] = False,
+) -> None:
+    """Where step labels pay: step_advantage minus topr over lengths, samples a problem and hardness."""
+    from negrl.bench.sweep.bench import map_main
+    from negrl.bench.sweep.map import write_map
+
+    raise typer.Exit(map_main(files, overrides or [], out, write_map, plan))
 
 
 @bench.command("train-memory")

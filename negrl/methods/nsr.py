@@ -4,11 +4,11 @@ keeps right responses up, and without the taper nothing stops the fall: take few
 
 from pydantic import Field
 
-from negrl.methods.spec import Method, in_training
-from negrl.methods.step_advantage import StepAdvantageOptions
+from negrl.methods.spec import Method, added, in_training
+from negrl.methods.step_advantage import AdvantageOptions
 
 
-class OutcomeOptions(StepAdvantageOptions):
+class OutcomeOptions(AdvantageOptions):
     """For methods that weigh whole responses by their verdict: all tokens get +positive_weight or -1."""
 
     positive_weight: float = Field(0.0, ge=0, le=1)
@@ -16,6 +16,9 @@ class OutcomeOptions(StepAdvantageOptions):
     one_sided: bool = True
     """Also use problems whose decided responses are all right or all wrong; false drops them (Reinforce-Rej,
     Xiong et al. 2025, arXiv:2504.11343: all-wrong problems do harm)."""
+    spare_shared: bool = added(False)
+    """Do not lower the tokens that a wrong response shares with a right one to the same problem, from the first on:
+    what both wrote is not what went wrong."""
     taper: bool = in_training(False)
     """Multiply wrong responses by min(1, pi/mu) of the whole response: one that the policy no longer
     writes is not pushed further down."""

@@ -38,6 +38,12 @@ def in_training(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={"shapes_view": False}, **constraints)
 
 
+def added(default: Any, **constraints: Any) -> Any:
+    """A pydantic Field that is left out of the training table's key while it has its default: for an option that came
+    after tables were made without it."""
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
+
+
 class Options(ModuleOptions):
     """A method's own options, beside the TRL config's fields.
 
@@ -57,13 +63,11 @@ class Options(ModuleOptions):
         return {}
 
     def for_view(self) -> dict[str, Any]:
-        """The values of the options that shape the training table, by name."""
-        found = {}
-        for name, option in type(self).model_fields.items():
-            extra = option.json_schema_extra
-            if not (isinstance(extra, dict) and extra.get("shapes_view") is False):
-                found[name] = getattr(self, name)
-        return found
+        """The values of the options that shape the training table, by name; without those that a dump leaves out
+        (`exclude_if`), so that an option added later changes no key where it is not used."""
+        extras = {name: option.json_schema_extra for name, option in type(self).model_fields.items()}
+        shaping = {n for n, e in extras.items() if not (isinstance(e, dict) and e.get("shapes_view") is False)}
+        return {name: getattr(self, name) for name in self.model_dump(include=shaping)}
 
 
 class SharedPrefixes(Options):

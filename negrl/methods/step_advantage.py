@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from negrl.methods.spec import Method, SharedPrefixes, in_training
+from negrl.methods.spec import Method, SharedPrefixes, added, in_training
 
 
-class StepAdvantageOptions(SharedPrefixes):
+class AdvantageOptions(SharedPrefixes):
+    """What the loss reads, for all methods whose rows have advantages: of steps or of whole responses."""
+
     weights: Literal["signed", "exponential", "positive", "negative"] = in_training("signed")
     """signed: A up and down. exponential: exp(A / beta), the paper's form, never down. positive, negative: one side
     of signed."""
@@ -28,6 +30,9 @@ class StepAdvantageOptions(SharedPrefixes):
     """beta of exp(A / beta) (weights: exponential)."""
     max_weight: float = in_training(20.0, gt=0)
     """The largest exp(A / beta) (weights: exponential)."""
+    negative_tokens: float = in_training(1.0, gt=0, le=1)
+    """Of a response's lowered tokens lower only this share, those that the sampler found least likely: likely ones are
+    often right and written by right responses, too (negative-token filtering, arXiv:2606.17250: 0.1)."""
     normalize: Literal["token", "step"] = in_training("token")
     """token: sum over tokens / trained tokens of the global batch. step: mean over each step's tokens, then over the
     steps of the global batch."""
@@ -40,12 +45,12 @@ class StepAdvantageOptions(SharedPrefixes):
     """Which policy the KL is taken to. start: the one that training starts from, scored once before the first step."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "StepAdvantageOptions":
+    def _fit_together(self) -> "AdvantageOptions":
         """Refuse options that nothing reads: they would look like settings and have no effect."""
         unread = {
             "signed": ("advantage_temperature", "max_weight"),
-            "exponential": ("negative_weight", "clip", "taper", "baseline"),
-            "positive": ("advantage_temperature", "max_weight", "negative_weight", "taper"),
+            "exponential": ("negative_weight", "clip", "taper", "baseline", "negative_tokens"),
+            "positive": ("advantage_temperature", "max_weight", "negative_weight", "taper", "negative_tokens"),
             "negative": ("advantage_temperature", "max_weight"),
         }
         for name in unread[self.weights]:
@@ -56,6 +61,18 @@ class StepAdvantageOptions(SharedPrefixes):
         if self.kl_to == "start" and self.kl == 0:
             raise ValueError("kl_to: start is read only with a KL term; set kl above 0")
         return self
+
+
+class StepAdvantageOptions(AdvantageOptions):
+    outcome: float = added(0.0, ge=0)
+    """lambda: add this much of the whole trace's advantage, its verdict minus V_0, to each of its steps, also to those
+    without one of their own (process advantages on top of outcomes: PAV, arXiv:2410.08146; GRPO-VPS,
+    arXiv:2604.20659). It reaches all problems, whatever their V_0."""
+    doubt: bool = added(False)
+    """Weigh each advantage by how sure its sign is, 2 Phi(|A| / s) - 1, with s from its interval. Meant for a
+    label.dead_zone near 0, which it replaces: a small advantage counts little instead of not at all."""
+    scale: Literal["run", "problem"] = added("run")
+    """problem: the advantages of every problem are brought to the same root mean square, that of the run."""
 
 
 METHOD = Method(

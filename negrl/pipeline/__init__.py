@@ -9,6 +9,7 @@ labels, a re-run skips what is done, and a killed run goes on where it was.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from negrl.methods import METHODS
 from negrl.pipeline import labels, learn, traces, values
 from negrl.pipeline.finish import finish
 from negrl.pipeline.frame import STAGES, Done, Frame, Policy, Stopped
+from negrl.pipeline.spending import Spending, spending
 from negrl.preflight import Checked, preflight
 from negrl.progress import Reporter
 from negrl.recipe import Recipe, TrainSection
@@ -37,6 +39,8 @@ class ArmRun:
     name: str
     section: TrainSection
     policy: Policy
+    spending: Spending | None = None
+    """Where a budget decides what the rounds are."""
     rounds: list[labels.Round] = field(default_factory=list)
     own_views: list[Done] = field(default_factory=list)
     """Each round's own rows."""
@@ -54,7 +58,7 @@ class RunRecord:
     base: Policy
     start: Policy
     first: labels.Round
-    """Round 1's data: from the start policy, shared by all arms."""
+    """Round 1's data: from the start policy, shared by all arms without a budget. Where all have one: the first's."""
     arms: list[ArmRun]
     references: dict[str, Done]
 
@@ -143,22 +147,28 @@ def run_stages(frame: Frame, checked: Checked) -> RunRecord:
     frame.pause("base")
     start, _ = learn.start(frame, checked, base)
     frame.pause("start")
-    arms = [ArmRun(name, section, start) for name, section in recipe.resolved_arms.items()]
-    methods = [METHODS[arm.section.method] for arm in arms]
+    sections = recipe.resolved_arms
+    arms = [ArmRun(name, section, start, spending(frame, checked, name)) for name, section in sections.items()]
+    methods = [METHODS[arm.section.method] for arm in arms if arm.spending is None]
     first = labels.Round()
     if checked.imported or any(method.reads_traces for method in methods):
         first = round_data(frame, checked, start, 1, any(method.reads_values for method in methods))
     for arm in arms:  # all of them before any training: an empty view is better known now
         _build_view(frame, checked, arm, 1, first)
+    if first.sampled is None and arms:
+        first = arms[0].rounds[0]
     frame.pause("view")
     for arm in arms:
-        for round_ in range(1, (arm.section.rounds or recipe.rounds) + 1):
+        for round_ in itertools.count(1):
             if round_ > 1:
                 _build_view(frame, checked, arm, round_, first)
             where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
-            arm.policy, done = learn.train(frame, arm.policy, arm.views[-1], arm.section, f"{where} · train")
-            arm.trainings.append(done)
+            if arm.views[-1].info["rows"]:
+                arm.policy, done = learn.train(frame, arm.policy, arm.views[-1], arm.section, f"{where} · train")
+                arm.trainings.append(done)
             if frame.until == "train":  # of the first round; the next would have to sample again
+                break
+            if arm.spending.over if arm.spending else round_ == recipe.rounds_of(arm.section):
                 break
     frame.pause("train")
     references: dict[str, Done] = {}
@@ -175,22 +185,39 @@ def run_stages(frame: Frame, checked: Checked) -> RunRecord:
 
 
 def round_data(
-    frame: Frame, checked: Checked, policy: Policy, round_: int, with_values: bool, arm: str = ""
+    frame: Frame,
+    checked: Checked,
+    policy: Policy,
+    round_: int,
+    with_values: bool,
+    arm: str = "",
+    spending: Spending | None = None,
 ) -> labels.Round:
-    """Traces of `policy`, verified, valued and credited. Imported traces stand in for round 1's."""
+    """Traces of `policy`, verified, valued and credited. Imported traces stand in for round 1's.
+
+    Args:
+        with_values: False where no arm reads values: the traces are split into steps and no more.
+        spending: decides what is drawn, and books it.
+    """
     where = f"{arm} · round {round_} · " if arm else ""
     if checked.imported and round_ == 1:
         got = traces.import_traces(frame, checked, policy)
         frame.pause("import")
     else:
-        got = traces.sample(frame, checked, policy, round_, f"{where}sample")
+        shares = None if spending is None else spending.shares()
+        got = traces.sample(frame, checked, policy, round_, f"{where}sample", shares)
         frame.pause("sample")
     verified = traces.verify(frame, checked, got, f"{where}verify")
     frame.pause("verify")
-    valued = values.value(frame, checked, policy, verified, f"{where}value the steps", with_values)
+    label = frame.recipe.label if with_values else frame.recipe.label.with_labeler("none")
+    if spending is not None:
+        label = spending.label(label, got.info["generated_tokens"])
+    valued = values.value(frame, checked, policy, verified, f"{where}value the steps", label)
     frame.pause("value")
     credited = labels.credit(frame, verified, valued, f"{where}credit")
     frame.pause("credit")
+    if spending is not None:
+        spending.book(verified, valued)
     return labels.Round(got, verified, valued, credited)
 
 
@@ -199,22 +226,22 @@ def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first:
     earlier rounds where `earlier_rounds` keeps them.
 
     Raises:
-        InputError: the table is empty.
+        InputError: the table is empty. (Not of later rounds under a budget: their problems may all be solved.)
     """
     method = METHODS[arm.section.method]
     where = f"{arm.name} · round {round_}" if round_ > 1 else arm.name
     if not method.reads_traces:
         current = labels.Round()
-    elif round_ == 1:
+    elif round_ == 1 and arm.spending is None:
         current = first
     else:
-        current = round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name)
+        current = round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name, arm.spending)
     own = labels.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
     table, kept = own, arm.section.earlier_rounds
     if round_ > 1 and kept is not None and kept != "replace":
         earlier = arm.own_views[::-1]
         table = labels.merge(frame, method, own, earlier, round_, kept, f"{where} · merge")
-    if table.info["rows"] == 0:
+    if table.info["rows"] == 0 and (round_ == 1 or arm.spending is None):
         facts = "; ".join([*table.info["notes"], *(current.valued.info["notes"] if current.valued else [])])
         raise InputError(f"arm '{arm.name}' ({method.name}): nothing to train on, its view is empty ({facts})")
     arm.rounds.append(current)
@@ -242,8 +269,12 @@ def train_arm(recipe: Recipe, arm: str | None, reporter: Reporter | None = None)
     start, _ = learn.start(frame, checked, base)
     section = recipe.resolved_arms[name]
     method = METHODS[section.method]
-    with_values = any(METHODS[a.method].reads_values for a in recipe.resolved_arms.values())
-    current = round_data(frame, checked, start, 1, with_values) if method.reads_traces else labels.Round()
+    current, spent = labels.Round(), spending(frame, checked, name)
+    if spent is not None:
+        current = round_data(frame, checked, start, 1, method.reads_values, name, spent)
+    elif method.reads_traces:
+        arms = [a for a in recipe.resolved_arms.values() if a.budget is None]
+        current = round_data(frame, checked, start, 1, any(METHODS[a.method].reads_values for a in arms))
     table = labels.view(frame, checked, start, current, method, section.fields, f"{name} · view")
     _, done = learn.train(frame, start, table, section, f"{name} · train")
     if done.info["processes"] != world_size():

@@ -121,11 +121,13 @@ def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
 
     generated = label_tokens = 0
     seconds = 0.0
-    for data, own, view, training in zip(arm.rounds, arm.own_views, arm.views, arm.trainings, strict=True):
-        parts = [own, training] if view is own else [own, view, training]
+    for training in arm.trainings:
         drawn = training.info.get("drawn") or {}
         generated += drawn.get("samples", 0)
         label_tokens += drawn.get("rollouts", 0)
+        seconds += training.seconds
+    for data, own, view in zip(arm.rounds, arm.own_views, arm.views, strict=True):
+        parts = [own] if view is own else [own, view]
         if data.verified is not None:
             assert data.sampled is not None and data.valued is not None and data.credited is not None
             parts += [data.sampled, data.verified]
@@ -144,6 +146,8 @@ def _arm(arm: ArmRun, record: RunRecord) -> ArmReport:
         seconds=round(seconds, 2),
         log_history=history,
         rows=sum(view.info["rows"] for view in arm.views),
+        spent=arm.spending.spent if arm.spending else [],
+        ended=arm.spending.ended if arm.spending else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from negrl.pipeline.frame import Done, Frame, Policy
@@ -39,9 +40,16 @@ def save_problems(frame: Frame, checked: Checked) -> Done:
 
 
 def drawn_as(
-    frame: Frame, policy: Policy, *, n: int, seed: int, round_: int = 0, sample: SampledAs | None = None
+    frame: Frame,
+    policy: Policy,
+    *,
+    n: int | Mapping[str, int],
+    seed: int,
+    round_: int = 0,
+    sample: SampledAs | None = None,
 ) -> Draw:
-    """`n` samples of each problem, under the recipe's `sample` settings unless `sample` has others."""
+    """`n` samples of each problem, or of each by its id, under the recipe's `sample` settings unless `sample` has
+    others."""
     return Draw(
         n=n,
         settings=sample or frame.recipe.sample,
@@ -59,27 +67,49 @@ def _where(problem: Problem) -> str:
     return f"problems: '{problem.prompt[:40]}...' ({problem.source}{line})"
 
 
-def sample(frame: Frame, checked: Checked, policy: Policy, round_: int, title: str) -> Done:
-    """n traces of every training problem."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Share:
+    """What a budget gave one problem in one round: samples, and the discounted counts of earlier rounds behind it."""
+
+    problem_id: str
+    band: str
+    right: float
+    wrong: float
+    samples: int
+
+
+def sample(
+    frame: Frame, checked: Checked, policy: Policy, round_: int, title: str, shares: Sequence[Share] | None = None
+) -> Done:
+    """Traces of the training problems: `sample.n` of each, or as many as a budget gave it."""
     section = frame.recipe.sample
+    counts = {p.problem_id: section.n for p in checked.train}
+    if shares is not None:
+        counts = {share.problem_id: share.samples for share in shares if share.samples}
+    asked = [problem for problem in checked.train if problem.problem_id in counts]
 
     def work(stage: Stage, bar: StageBar) -> dict[str, Any]:
+        if shares is not None and not stage.has("shares", 0):
+            stage.write("shares", 0, Share, shares)
         sampler = frame.sampler(policy)
-        draw = drawn_as(frame, policy, n=section.n, seed=section.seed, round_=round_)
+        draw = drawn_as(frame, policy, n=counts, seed=section.seed, round_=round_)
         size = stage.pinned("shard_size", section.shard_size)
-        for index, problems in missing_shards(stage, "traces", checked.train, size, bar):
+        for index, problems in missing_shards(stage, "traces", asked, size, bar):
             stage.write("traces", index, Trace, sampler.answer(sampler.ask(problems, draw), bar.add_tokens))
         count, tokens = stage.sizes("traces", "token_ids")
-        if count != len(checked.train) * section.n:
-            raise RuntimeError(f"{stage.url}: {count} traces of {len(checked.train)} problems x {section.n}")
+        if count != sum(counts.values()):
+            raise RuntimeError(f"{stage.url}: {count} traces, {sum(counts.values())} were asked for")
         bar.note(f"{count:,} traces")
         bar.note(f"{thousands(tokens)} tokens")
         return {"generated_tokens": tokens, "traces": count}
 
-    inputs = {
+    inputs: dict[str, Any] = {
         "problems": problems_key(checked.train), "policy": policy.key, "round": round_,
         "sample": section.model_dump(include={"n", "temperature", "max_tokens", "seed"}), **drawing(frame),
     }  # fmt: skip
+    if shares is not None:
+        inputs["sample"].pop("n")
+        inputs["shares"] = fingerprint([dataclasses.astuple(share) for share in shares])
     return frame.run("sample", title, inputs, work)
 
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTokenizerBase:
-    """A character tokenizer over the texts' alphabet, or a byte-level BPE trained on them."""
+    """A tokenizer for the texts: their characters, a byte-level BPE trained on them, or their words.
+
+    Of words (letters, one digit, or a run of signs), the `vocab_size` most frequent are kept. The space after a word is
+    part of it, so that a name is the same token at the start of a line as inside one.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -25,6 +29,14 @@ def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTo
         core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
         core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         core.decoder = decoders.Fuse()
+    elif section.tokenizer == "word":
+        core = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"(\p{L}+|\p{N}|[^\p{L}\p{N}\s]+) ?|\s"), "isolated")
+        core.decoder = decoders.Fuse()
+        words = trainers.WordLevelTrainer(
+            vocab_size=section.vocab_size, special_tokens=[*specials, "<unk>"], show_progress=False
+        )
+        core.train_from_iterator(texts, words)
     else:
         core = Tokenizer(models.BPE())
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,7 +52,7 @@ def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTo
         tokenizer_object=core,
         pad_token="<pad>",
         eos_token="<eos>",
-        unk_token="<unk>" if section.tokenizer == "char" else None,
+        unk_token=None if section.tokenizer == "bpe" else "<unk>",
         model_max_length=section.max_position_embeddings,
         clean_up_tokenization_spaces=False,
     )

@@ -17,7 +17,9 @@ class BuildSection(Section):
     corpus: Literal["world", "solutions"] = "world"
     """`world`: the world's pre-training text. `solutions`: prompt + reference solution of the training problems."""
     documents: int = Field(20000, ge=1)
-    tokenizer: Literal["char", "bpe"] = "char"
+    tokenizer: Literal["char", "bpe", "word"] = "char"
+    """Made from the corpus: its characters, a byte-level BPE, or its words.
+    Each digit is a word, and so is each run of signs."""
     vocab_size: int = Field(2048, ge=64)
     architecture: Literal["llama", "qwen2"] = "llama"
     hidden_size: int = Field(64, ge=2)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from negrl.budget import AUTO, GROUP
 from negrl.engines.section import EngineSection, SampleSection
 from negrl.labeling.section import LabelSection
 from negrl.methods import METHODS
@@ -112,6 +113,7 @@ class Recipe(Section):
                 raise ValueError(f"label.labeler: belief can't read an answer of verify.extract: {self.verify.extract}")
             self.label = self.label.model_copy(update={"belief": before})
         check_rounds(self)
+        check_budgets(self)
         return self
 
     def _check_prompt_values(self) -> None:
@@ -129,11 +131,15 @@ class Recipe(Section):
         arms = arms or {self.train.method: self.train}
         return {name: arm.over(self.train) for name, arm in arms.items()}
 
+    def rounds_of(self, arm: TrainSection) -> int | None:
+        """How many rounds a resolved arm has; None: its budget decides."""
+        return None if arm.budget is not None else arm.rounds or self.rounds
+
 
 def check_rounds(recipe: Recipe) -> None:
     """Raises ValueError where `earlier_rounds` can have no effect (one round), or where old rows can't be weighed."""
     resolved = recipe.resolved_arms
-    rounds = {name: arm.rounds or recipe.rounds for name, arm in resolved.items()}
+    rounds = {name: recipe.rounds_of(arm) for name, arm in resolved.items()}
     keeping = {name: arm for name, arm in resolved.items() if arm.keeps_earlier}
     alone = all(rounds[name] == 1 for name in keeping)
     for name, arm in keeping.items():
@@ -148,3 +154,21 @@ def check_rounds(recipe: Recipe) -> None:
                 f"{where}.earlier_rounds: old rows are weighed by pi/mu, and logprobs are fit for it only at "
                 "sample.temperature 1, top_p 1 and top_k 0; sample so, or set taper_old: false"
             )
+
+
+def check_budgets(recipe: Recipe) -> None:
+    """Raises ValueError where a budget can't decide what it is there for, or something else decides it, too."""
+    resolved = recipe.resolved_arms
+    budgets = {name: arm.budget for name, arm in resolved.items() if arm.budget is not None}
+    if not budgets:
+        return
+    name, first = next(iter(budgets.items()))
+    where = f"arms.{name}.budget" if recipe.arms else "train.budget"
+    if recipe.traces is not None:
+        raise ValueError(f"{where}: imported traces are there already; a budget decides what to sample")
+    if budgets.keys() == resolved.keys() and recipe.rounds > 1:
+        raise ValueError(f"rounds: {where} ({first}) decides them; leave it out")
+    for budget in budgets.values():
+        least = GROUP * recipe.sample.max_tokens
+        if budget != AUTO and budget < least:
+            raise ValueError(f"{where}: {budget} tokens may not pay for {GROUP} samples; give at least {least}")

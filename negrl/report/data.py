@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,41 @@ if TYPE_CHECKING:
     from negrl.evaluate.metrics import EvalSummary
 
 
+@dataclass(frozen=True, slots=True)
+class SpentRound:
+    """One round of an arm under a budget. `tokens`: of samples and rollouts. `left`: of the budget; None: no limit.
+    `in_band`, `solved`, `hopeless`: problems, by what was believed of them when the round's samples were shared out.
+    `pass_rate`: of the policy that drew the samples, on the training problems; `error`: its standard error."""
+
+    round: int
+    samples: int
+    rollouts: int
+    tokens: int
+    left: int | None
+    in_band: int
+    solved: int
+    hopeless: int
+    pass_rate: float
+    error: float
+
+    def said(self) -> str:
+        rollouts = f", {self.rollouts:,} rollouts" if self.rollouts else ""
+        remaining = "" if self.left is None else f", {self.left:,} left"
+        return (
+            f"round {self.round}: {self.samples:,} samples{rollouts}, {self.tokens:,} tokens{remaining} · problems: "
+            f"{self.in_band:,} in the band, {self.solved:,} solved, {self.hopeless:,} hopeless · pass rate "
+            f"{self.pass_rate:.3f} ± {self.error:.3f}"
+        )
+
+
 @dataclass
 class ArmReport:
     """One trained arm, or a reference policy that was evaluated for comparison.
 
     `generated_tokens` counts everything sampled for this arm, including label rollouts; `label_tokens` is the part
     spent on rollouts. `seconds` is the arm's own time. `log_history` is the trainer's, one round after another.
-    `rows` is the number of training rows."""
+    `rows` is the number of training rows. `spent` and `ended` are of an arm under a budget: its rounds, and why there
+    are no more."""
 
     name: str
     method: str
@@ -35,6 +63,8 @@ class ArmReport:
     seconds: float = 0.0
     log_history: list[dict[str, Any]] = field(default_factory=list)
     rows: int = 0
+    spent: list[SpentRound] = field(default_factory=list)
+    ended: str | None = None
 
     @property
     def positive_only(self) -> bool:
@@ -115,6 +145,7 @@ def results_json(report: RunReport) -> str:
 
 def _arm_results(arm: ArmReport) -> dict[str, Any]:
     s = arm.summary
+    budget = {"spent": [asdict(one) for one in arm.spent], "ended": arm.ended} if arm.spent else None
     return {
         "method": arm.method,
         "pass_at_1": s.pass_at_1 if s else None,
@@ -131,6 +162,7 @@ def _arm_results(arm: ArmReport) -> dict[str, Any]:
         "undecided_rate": s.undecided_rate if s else None,
         "no_answer_rate": s.no_answer_rate if s else None,
         "confidence": s.confidence if s else None,
+        **({"budget": budget} if budget else {}),
     }
 
 

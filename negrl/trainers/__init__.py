@@ -2,9 +2,9 @@
 
     fit                what the pipeline calls: rows in, a model folder out, killed runs resume
     sft, preference,   thin subclasses of TRL's trainers that read token rows as they are
-    kto, step_advantage, process_reward
+    kto, advantage, step_advantage, nft, process_reward
     step_grpo, online  the trainer that samples while it trains, and what it needs for that
-    losses             the step-advantage loss, pure functions on tensors
+    losses, nft_loss   the losses of our own, pure functions on tensors
     guards             what training does to text that it does not see, and when to stop it
     batches, rows      which rows make a global batch, the same for any number of processes
     tree, tree_attention   equal prefixes of a batch are run once

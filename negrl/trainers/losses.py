@@ -81,6 +81,23 @@ def count_items(step_ids: Tensor, mask: Tensor, normalize: Literal["token", "ste
     return (step_sums(mask.float(), step_ids, mask) > 0).sum()
 
 
+def unlikeliest(log_probs: Tensor, among: Tensor, share: float) -> Tensor:
+    """The least likely tokens of each row (negative-token filtering, Wu et al. 2026, arXiv:2606.17250).
+
+    Args:
+        log_probs: (B, S-1) float.
+        among: (B, S-1) bool, the tokens to choose from.
+        share: in (0, 1]; a row keeps this share of them, rounded up.
+
+    Returns:
+        (B, S-1) bool. Of equally likely tokens the earlier one goes first.
+    """
+    order = log_probs.detach().masked_fill(~among, torch.inf).argsort(dim=1, stable=True)
+    rank = order.argsort(dim=1)
+    # The small number undoes rounding: 0.3 of 10 is 3.
+    return among & (rank < (share * among.sum(1, keepdim=True) - 1e-6).ceil())
+
+
 def step_weights(
     advantages: Tensor,
     tapers: Tensor,
@@ -136,6 +153,7 @@ def step_advantage_loss(
     reference_log_probs: Tensor | None = None,
     age: Tensor | None = None,
     taper_old: bool = True,
+    negative_tokens: float = 1.0,
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Per-token loss `-w log pi + anchor [correct] (-log pi) + kl k3`, with w from `step_weights` and the
     taper sg(min(1, pi/mu of the step)), or 1 if not `tapered`.
@@ -159,6 +177,8 @@ def step_advantage_loss(
         reference_log_probs: (B, S-1) float, the reference of the KL term; None: `sampler_log_probs`.
         age: (B,) int64, how many rounds old a row is; None: all rows are of this round. Adds the metrics
             `old_ratio` (mean taper over steps of old rows, each counted once) and `old_share` (of trained tokens).
+        negative_tokens: of a row's lowered tokens only this share, the least likely ones under the sampler, is lowered
+            (`unlikeliest`); the divisor still counts all of them.
 
     Returns:
         The loss (B, S-1), and metrics as (sum, count) scalars without gradient, so that they can be added over batches
@@ -179,6 +199,8 @@ def step_advantage_loss(
         max_weight=max_weight,
     )
     weight = torch.where(weight > 0, weight * kept, weight)
+    if negative_tokens < 1:
+        weight = torch.where(unlikeliest(sampler_log_probs, weight < 0, negative_tokens), weight, weight.clamp(min=0))
     anchored = mask & correct[:, None]
     near = mask if reference_log_probs is not None else mask & ~old
     divergence = k3(log_probs, sampler_log_probs if reference_log_probs is None else reference_log_probs)

@@ -14,12 +14,28 @@ from negrl.errors import InputError, nearest
 from negrl.methods import Method, Options
 from negrl.methods.dpo import DpoOptions
 from negrl.methods.kto import KtoOptions
+from negrl.methods.lens import LensOptions
+from negrl.methods.nft import NftOptions
 from negrl.methods.nsr import OutcomeOptions
 from negrl.methods.process_reward import ProcessRewardOptions
 from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.methods.step_dpo import StepDpoOptions
+from negrl.methods.vppo import VppoOptions
 from negrl.records import AdvantageRow, PreferenceRow, PromptRow, SftRow, StepValueRow, UnaryRow
-from negrl.views import advantage, outcome, preference, process_reward, prompts, rft, sft, step_preference, unary
+from negrl.views import (
+    advantage,
+    confidence,
+    outcome,
+    pass_rate,
+    preference,
+    prefix,
+    process_reward,
+    prompts,
+    rft,
+    sft,
+    step_preference,
+    unary,
+)
 from negrl.views.inputs import View, ViewInputs
 
 __all__ = ["VIEWS", "View", "ViewInputs", "ViewSpec", "view_of"]
@@ -42,6 +58,9 @@ VIEWS: dict[str, ViewSpec] = {
     "unary": ViewSpec(unary.build, UnaryRow, KtoOptions),
     "advantage": ViewSpec(advantage.build, AdvantageRow, StepAdvantageOptions),
     "outcome": ViewSpec(outcome.build, AdvantageRow, OutcomeOptions),
+    "pass_rate": ViewSpec(pass_rate.build, AdvantageRow, NftOptions),
+    "confidence": ViewSpec(confidence.build, AdvantageRow, LensOptions),
+    "prefix": ViewSpec(prefix.build, AdvantageRow, VppoOptions),
     "process_reward": ViewSpec(process_reward.build, StepValueRow, ProcessRewardOptions),
     "prompts": ViewSpec(prompts.build, PromptRow),
 }

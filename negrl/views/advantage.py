@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+
+from negrl.intervals import z_score
 from negrl.methods.step_advantage import StepAdvantageOptions
 from negrl.records import CORRECT, INCORRECT, AdvantageRow, Step, Trace
 from negrl.steps.credit import weights
@@ -15,20 +19,27 @@ def build(inputs: ViewInputs, options: StepAdvantageOptions) -> View[AdvantageRo
     """
     counts = {"rows": 0, "undecided": 0, "no_weight": 0, "refused_no_room": 0}
     counts.update(positive_steps=0, negative_steps=0, zero_steps=0)
-    rows: list[AdvantageRow] = []
+    decided = []
     for trace in in_order(inputs.traces):
-        if trace.verdict not in (CORRECT, INCORRECT):
+        if trace.verdict in (CORRECT, INCORRECT):
+            decided.append(trace)
+        else:
             counts["undecided"] += 1
-            continue
-        steps = inputs.steps.get(trace.trace_id, [])
-        step_weights = weights(steps, trace.verdict, inputs.v0.get(trace.problem_id), inputs.label)
+    credited = [_credited(trace, inputs, options) for trace in decided]
+    if options.scale == "problem":
+        credited = _rescaled(decided, credited)
+    rows: list[AdvantageRow] = []
+    for trace, own in zip(decided, credited, strict=True):
+        v0 = inputs.v0.get(trace.problem_id)
+        whole = options.outcome * ((trace.verdict == CORRECT) - v0) if v0 is not None else 0.0
+        step_weights = [weight + whole for weight in own]
         anchored = trace.verdict == CORRECT and options.anchor > 0
-        if not anchored and not any(step_weights):
+        if not anchored and not any(step_weights) and not whole:
             counts["no_weight"] += 1
         elif not inputs.fits(trace.prompt_token_ids, trace.token_ids):
             counts["refused_no_room"] += 1
         else:
-            rows.append(_row(trace, steps, step_weights))
+            rows.append(_row(trace, inputs.steps.get(trace.trace_id, []), step_weights, whole))
             counts["positive_steps"] += sum(w > 0 for w in step_weights)
             counts["negative_steps"] += sum(w < 0 for w in step_weights)
             counts["zero_steps"] += sum(w == 0 for w in step_weights)
@@ -36,14 +47,42 @@ def build(inputs: ViewInputs, options: StepAdvantageOptions) -> View[AdvantageRo
     return View(rows, counts)
 
 
-def _row(trace: Trace, steps: list[Step], step_weights: list[float]) -> AdvantageRow:
+def _credited(trace: Trace, inputs: ViewInputs, options: StepAdvantageOptions) -> list[float]:
+    """The weights of its steps; with `doubt`, each times 2 Phi(|A| / s) - 1: the chance that A has this sign, minus the
+    chance that it has the other, if A is normal with the mean and the interval of the label."""
+    steps = inputs.steps.get(trace.trace_id, [])
+    found = weights(steps, trace.verdict, inputs.v0.get(trace.problem_id), inputs.label)
+    if options.doubt:
+        z = z_score(inputs.label.confidence)
+        for i, step in enumerate(steps):
+            spread = (step.advantage_high - step.advantage_low) / (2 * z)
+            if found[i] and spread > 0:
+                found[i] *= math.erf(abs(step.advantage) / spread / math.sqrt(2))
+    return found
+
+
+def _rescaled(traces: list[Trace], found: list[list[float]]) -> list[list[float]]:
+    """The weights of each problem's steps, brought to the root mean square of all (of those that are not 0)."""
+    squares: dict[str, list[float]] = defaultdict(list)
+    for trace, own in zip(traces, found, strict=True):
+        squares[trace.problem_id] += [w * w for w in own if w]
+    every = [square for own in squares.values() for square in own]
+    size = {problem: math.sqrt(sum(own) / len(own)) for problem, own in squares.items() if own}
+    common = math.sqrt(sum(every) / len(every)) if every else 1.0
+    return [
+        [w * common / size[trace.problem_id] if w else 0.0 for w in own]
+        for trace, own in zip(traces, found, strict=True)
+    ]
+
+
+def _row(trace: Trace, steps: list[Step], step_weights: list[float], whole: float) -> AdvantageRow:
     prompt, response = trace.prompt_token_ids, trace.token_ids
     advantages, step_ids = [0.0] * len(prompt), [-1] * len(prompt)
     for step, weight in zip(steps, step_weights, strict=True):
         advantages += [weight] * (step.end - step.start)
         step_ids += [step.step_index] * (step.end - step.start)
-    if not steps:  # an anchored trace that was never split
-        advantages += [0.0] * len(response)
+    if not steps:  # a trace that was never split
+        advantages += [whole] * len(response)
         step_ids += [0] * len(response)
     return AdvantageRow(
         problem_id=trace.problem_id,

@@ -33,7 +33,7 @@ BENCH = """recipe:
   evaluate: {n: 4}
 bench:
   seeds: [0, 1, 2, 3, 4]
-  sft: {sizes: [64, 128, 256, 512, 1024, 2048, 4096, 8192], grid: {learning_rate: [1.0e-4, 5.0e-4]}, validation: 500}
+  sft: {sizes: [64, 128, 256, 512, 1024, 2048, 4096, 8192], grid: {learning_rate: [1.0e-4, 5.0e-4]}}
   arms: {step_advantage: {method: step_advantage}, control: {method: step_advantage, shuffle_labels: true}}
 """
 
@@ -53,7 +53,8 @@ def make(
     def point(arm: str, size: int, seed: int, needed: float, about: dict[str, Any]) -> None:
         row: dict[str, Any] = {
             "arm": arm, "method": about.get("method", "sft"), "rounds": about.get("rounds", 1), "size": size,
-            "seed": seed, "samples_n": 16, "learning_rate": about.get("learning_rate", 1e-4), "epochs": 4,
+            "seed": seed, "samples_n": about.get("n", 16), "learning_rate": about.get("learning_rate", 1e-4),
+            "epochs": 4,
         }  # fmt: skip
         rows.append(row)
         if (arm, size, seed) == drop:

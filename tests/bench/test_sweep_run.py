@@ -23,7 +23,8 @@ from rich.console import Console
 from negrl.bench.sweep.bench import main
 from negrl.bench.sweep.load import load_bench
 from negrl.bench.sweep.measure import validation
-from negrl.bench.sweep.points import Given, Point, equal_n, needs, points, recipe_of
+from negrl.bench.sweep.points import Given, Point, beyond, equal_n, given, key_of, needs, points, recipe_of
+from negrl.bench.sweep.report import write_methods
 from negrl.bench.sweep.results import POINTS
 from negrl.errors import InputError
 from negrl.problems import load_problems
@@ -184,7 +185,9 @@ def test_sft_is_the_best_of_its_grid_on_problems_of_its_own(ran: Ran) -> None:
         )
     checked = load_bench(QUICK, FEW)
     held = {p.problem_id for p in validation(checked, recipe_of(checked, Point("base", "base", 0, 0)))}
-    used = load_problems(recipe_of(checked, Point("grid", "grid", 48, 0, (1e-3, 2))).problems)
+    used = load_problems(
+        recipe_of(checked, Point("grid", "grid", 48, 0, (("learning_rate", 1e-3), ("num_train_epochs", 2)))).problems
+    )
     assert len(held) == 32 and not held & {p.problem_id for p in [*used.train, *used.evaluate]}
 
 
@@ -285,7 +288,9 @@ def test_every_point_is_a_recipe_with_its_seed_and_start() -> None:
         assert getattr(recipe.problems, "seed", None) == point.seed and recipe.threads == 1
         guards = recipe.policy.start.fields["guards"]
         if point.kind == "grid":
-            assert guards is None and recipe.policy.start.fields["num_train_epochs"] == (point.choice or (0, 0))[1]
+            assert guards is None and recipe.policy.start.fields["num_train_epochs"] == dict(point.choice or ()).get(
+                "num_train_epochs", 0
+            )
         elif point.kind == "arm":
             assert guards == {"on_trip": "keep"}
             assert recipe.resolved_arms[point.arm].fields["guards"] == {"on_trip": "keep", "every": 2}
@@ -293,8 +298,103 @@ def test_every_point_is_a_recipe_with_its_seed_and_start() -> None:
     arm = next(p for p in every if p.arm == "rft_equal")
     assert recipe_of(checked, arm, Given(n=21)).sample.n == 21
     sft = checked.plan.sft
-    assert sft is not None and sft.choices(64) == [(1e-3, 2), (1e-3, 4)]
-    assert sft.choices(65) == [(1e-3, 2)] == sft.choices(10**6)  # the shortest is always tried
+    assert sft is not None and [dict(c)["num_train_epochs"] for c in sft.choices(64)] == [2, 4]
+    shortest = [(("learning_rate", 1e-3), ("num_train_epochs", 2))]
+    assert sft.choices(65) == shortest == sft.choices(10**6)  # the shortest is always tried
+
+
+def test_an_arm_has_samples_and_labels_of_its_own() -> None:
+    body = {
+        "method": "step_advantage",
+        "sample": {"n": 3},
+        "label": {"labeler": "adaptive", "k": None, "max_rollouts": 5},
+    }
+    overrides = [
+        f"bench.arms.own={json.dumps(body)}",
+        "bench.arms.own_equal={method: rft, sample: {n: 3, max_tokens: 9}}",
+    ]
+    bench = load_bench(QUICK, overrides)
+    own, other = (recipe_of(bench, Point("arm", name, 16, 0)) for name in ("own", "step_advantage"))
+    assert (own.sample.n, other.sample.n) == (3, 8)
+    assert (own.label.labeler, other.label.labeler) == ("adaptive", "fixed")
+    assert getattr(own.label, "max_rollouts") == 5 and not hasattr(own.label, "k")  # noqa: B009
+    given = recipe_of(bench, Point("arm", "own_equal", 16, 0), Given(n=7))
+    assert (given.sample.n, given.sample.max_tokens) == (7, 9)
+
+
+TUNED = [
+    "bench.seeds=[0,1,2]", "bench.tune_seeds=[0,2]", "bench.validation=8", "bench.sft=null",
+    "bench.arms={rft: {method: rft, tune: {learning_rate: [1.0e-4, 1.0e-3], weight_decay: [0.0, 0.1]}}, "
+    "dpo: {method: dpo, equal_tokens_to: rft, tune: {beta: [0.1, 0.5]}}}",
+]  # fmt: skip
+
+
+def test_trials_choose_the_settings_of_all_seeds(tmp_path: Path) -> None:
+    checked = load_bench(QUICK, [*TUNED, f"recipe.output_dir={tmp_path}"])
+    every = points(checked)
+    trials = [p for p in every if p.kind == "trial"]
+    assert len(trials) == 2 * (4 + 2) and {p.seed for p in trials} == {0, 2}
+    for at, point in enumerate(every):
+        assert all(every.index(need) < at for need in needs(checked, point)), point
+    arm = Point("arm", "rft", 16, 1)
+    assert {p for p in needs(checked, arm) if p.kind == "trial"} == {p for p in trials if p.arm == "rft"}
+    (tmp_path / "points").mkdir()
+    for trial in trials:  # the best at seed 0 alone is not the best of both seeds
+        tried = dict(trial.choice or ())
+        score = {(1e-4, 0.0): (0.9, 0.1), (1e-3, 0.1): (0.6, 0.7)}.get(
+            (tried.get("learning_rate"), tried.get("weight_decay"))
+        )
+        row = {"validation_pass_at_1": 0.2 if score is None else score[trial.seed == 2], "settings": ""}
+        (tmp_path / "points" / f"{trial.name}.json").write_text(json.dumps({"row": row}))
+    found = given(checked, arm)
+    assert found.choice == (("learning_rate", 1e-3), ("weight_decay", 0.1)) and "best of 4 settings" in found.note
+    fields = recipe_of(checked, arm, found).resolved_arms["rft"].fields
+    assert (fields["learning_rate"], fields["weight_decay"]) == (1e-3, 0.1)
+    tried = next(p for p in trials if p.arm == "dpo" and dict(p.choice or ())["beta"] == 0.5)
+    assert recipe_of(checked, tried, Given(n=5)).resolved_arms["dpo"].fields["beta"] == 0.5
+    assert recipe_of(checked, tried, Given(n=5)).sample.n == 5
+    assert Point("arm", "rft", 16, tried.seed) in needs(checked, tried)
+
+
+def test_trials_are_measured_on_the_validation_problems(tmp_path: Path) -> None:
+    few = ["bench.arms={rft: {method: rft, num_train_epochs: 1, tune: {learning_rate: [1.0e-9, 1.0e-3]}}}", *TUNED[2:4]]
+    measures = [
+        "bench.temperatures=[0.5]",
+        "bench.beyond={problems: {evaluate_operations: 3}, sample: {max_tokens: 30}}",
+    ]
+    places = [f"recipe.output_dir={tmp_path / 'run'}", "bench.workers=1", "recipe.problems.evaluate=16"]
+    overrides = [*places, *few, *measures, "bench.arms.rft_equal=null", "bench.arms.control=null"]
+    reporter = Reporter(Console(file=io.StringIO()))
+    assert main("methods", QUICK, overrides, tmp_path / "page", write_methods, False, reporter) == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "trials.csv").open()))
+    assert [r["settings"] for r in rows] == ["lr 1e-09", "lr 0.001"]
+    best = max(rows, key=lambda r: float(r["validation_pass_at_1"]))
+    assert [r for r in rows if r["chosen"].lower() in ("1", "true")] == [best]
+    (arm,) = [r for r in csv.DictReader((tmp_path / "run" / "points.csv").open()) if r["arm"] == "rft"]
+    assert f"lr {float(arm['learning_rate']):g}" == best["settings"]
+    for name in ("verified", "maj_at_k", "at_best", "beyond"):
+        assert 0 <= float(arm[name]) <= 1
+    assert float(arm["verified"]) <= float(arm["pass_at_1"]) and arm["best_temperature"] in ("0.0", "0.5", "1.0")
+    page = (tmp_path / "page.md").read_text()
+    assert "maj@2 | verified | longer | wrong steps" in page and "| best T |" in page
+    assert "## How the settings were chosen" in page and f"| rft | 16 | 2 | {best['settings']} |" in page
+    record = json.loads(
+        (tmp_path / "run" / "points" / f"rft-16-seed0-{best['settings'].replace(' ', '-')}.json").read_text()
+    )
+    assert not [s for s in record["stages"] if s["kind"] == "train" and not s["new"]]
+
+
+def test_the_problems_beyond_are_others(tmp_path: Path) -> None:
+    longer = "bench.beyond={problems: {evaluate_operations: 3}, sample: {max_tokens: 30}}"
+    checked = load_bench(QUICK, [longer])
+    recipe = beyond(recipe_of(checked, Point("arm", "control", 16, 0)), checked)
+    assert recipe.sample.max_tokens == 30 and recipe.problems is not None
+    assert {p.meta["operations"] for p in load_problems(recipe.problems).evaluate} == {3}
+    assert key_of(checked, Point("base", "base", 0, 0), Given()) != key_of(
+        load_bench(QUICK), Point("base", "base", 0, 0), Given()
+    )
+    with pytest.raises(InputError, match=r"bench\.beyond: no section 'problem' .did you mean 'problems'"):
+        load_bench(QUICK, ["bench.beyond={problem: {operations: 3}}"])
 
 
 def test_equal_tokens_by_hand() -> None:

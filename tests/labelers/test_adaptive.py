@@ -240,3 +240,23 @@ def test_beliefs_that_know_something_help_and_the_rest_do_no_harm():
     without, good, useless = error(None), error(0.5), error(50.0)
     assert good < 0.95 * without
     assert useless < 1.05 * without
+
+
+@pytest.mark.parametrize(("known_p", "least", "most"), [(True, 0, 0.1), (False, 0.5, 1.5)])
+def test_worthwhile_rollouts_bring_more_per_token_than_samples(known_p, least, most):
+    """Where chances say nearly all, hardly any are bought; where they are not known, about as many tokens as the traces
+    have. Either way the squared advantages that training reads grow about as fast as their price, or faster."""
+    free, bought = adaptive(budget_tokens=0), adaptive(rollouts="worthwhile")
+    before, after = World(60, known_p=known_p).label(free), World(60, known_p=known_p).label(bought)
+    own = sum(4 * len(path) for path in after.paths)
+    assert least <= after.tokens / own <= most and before.tokens == 0
+    signal = [sum(a.value**2 for t in range(len(w.tasks)) for a in w_of.advantages(t)) for w, w_of in
+              ((before, free), (after, bought))]  # fmt: skip
+    assert signal[1] / (own + after.tokens) > 0.95 * signal[0] / own
+    assert np.mean(after.errors(bought) ** 2) < np.mean(before.errors(free) ** 2)
+
+
+def test_no_trace_to_label_asks_for_nothing():
+    labeler = adaptive(rollouts="worthwhile")
+    labeler.start([])
+    assert labeler.ask() == []

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import random
 
 import numpy as np
 import pytest
 
+from negrl.labelers import open_labeler
 from negrl.labelers.base import Branch, Task
 from negrl.labelers.belief.labeler import BeliefLabeler, ridge_logistic
+from negrl.recipe import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem
 from negrl.steps.split import Span
 from negrl.steps.values import estimate, exact
@@ -142,6 +146,33 @@ def test_best_of_raises_values_and_keeps_their_order(calibrated) -> None:
         )
     v0 = estimate(tasks[0].v0.successes, tasks[0].v0.n, 0.9, 5)
     assert labeler.advantages(0)[0].value == pytest.approx(labeler.values(0)[0].value - v0.value)
+
+
+def test_uncalibrated_beliefs_are_the_values(calibrated) -> None:
+    """GRPO-VPS: A is the change of p(gold | prefix), from the prompt on; the last step's value is the verdict."""
+    _, tasks, _ = calibrated
+    labeler = BeliefLabeler(0.9, calibrated=False)
+    assert labeler.needs == {"beliefs"}
+    labeler.start([tasks[0], dataclasses.replace(tasks[1], beliefs=None)])
+    believed = [math.exp(b) for b in tasks[0].beliefs[:-1]] + [float(tasks[0].verdict == CORRECT)]
+    assert [v.value for v in labeler.values(0)] == pytest.approx(believed[1:])
+    changes = [after - before for before, after in itertools.pairwise(believed)]
+    assert [a.value for a in labeler.advantages(0)] == pytest.approx(changes)
+    assert (labeler.values(0)[0].low, labeler.values(0)[0].high) == (0.0, 1.0)  # how good it is, nobody knows
+    assert all(a.low < 0 < a.high for a in labeler.advantages(0)[:-1])
+    assert labeler.values(1) == labeler.advantages(1) == [None] * STEPS
+    best = BeliefLabeler(0.9, best_of=3, calibrated=False)
+    best.start(tasks[:1])
+    assert best.values(0)[0].value == pytest.approx(1 - (1 - believed[1]) ** 3)
+
+
+def test_the_setting_is_in_the_key_only_where_it_is_used() -> None:
+    def key(**more):
+        section = LabelSection(labeler="belief", split="chain", **more)
+        return section.values_key(open_labeler(section, None), imported=False)
+
+    assert "calibrated" not in key() and key(calibrated=True) == key()
+    assert key(calibrated=False) == {**key(), "calibrated": False}
 
 
 def test_ridge_logistic_finds_the_weights_and_shrinks_them() -> None:

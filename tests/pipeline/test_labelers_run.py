@@ -39,7 +39,7 @@ def label(first: Ran, tiny: Callable[..., Ran], folder: Path, *overrides: str) -
 @pytest.mark.parametrize(
     ("labeler", "overrides"),
     [
-        ("bisect", []), ("first_zero", []), ("belief", []), ("adaptive", []),
+        ("bisect", []), ("first_zero", []), ("belief", []), ("belief", ["label.calibrated=false"]), ("adaptive", []),
         ("adaptive", ["label.belief='!'"]),
         ("consensus", ["label.agree=[fixed,belief]"]), ("consensus", ["label.agree=[adaptive,arithmetic]"]),
         ("bisect", ["label.best_of=3"]), ("fixed", ["label.stop=['!']"]),

@@ -1,13 +1,17 @@
 """The chain world: its gold answers, its checker, its habits, its splits."""
 
 import itertools
+import random
+import re
+from collections import Counter
 
 import pytest
 from pydantic import ValidationError
 
 from negrl.errors import InputError
+from negrl.options import first_error
 from negrl.preflight import problems_key
-from negrl.problems.chain import EXACT, ChainProblems, World, load, parse
+from negrl.problems.chain import EXACT, HABIT, ChainProblems, World, _write_right, load, parse
 from negrl.records import Problem
 
 SECTION = ChainProblems(source="chain", train=200, evaluate=200)
@@ -116,6 +120,105 @@ def test_habits_stick_to_their_operators() -> None:
     assert all(all(WORLD.check_steps(Problem("p", "", "", "", prompt, ""), text)) for prompt, text in exact)
 
 
+UNEVEN = {"-": 0.8, "*": 0.5, "^": 0.2}
+
+
+def habit_shares(texts: list[tuple[str, str]]) -> dict[str, float]:
+    """How often each operator's steps follow the habit, among those where habit and exact work differ."""
+    seen: dict[str, list[bool]] = {op: [] for op in EXACT}
+    for _, text in texts:
+        for step in text.split(";")[:-1]:
+            a, op, b, result = int(step[0]), step[1], int(step[2]), int(step[4])
+            if HABIT[op](a, b) != EXACT[op](a, b):
+                seen[op].append(result == HABIT[op](a, b))
+    return {op: sum(found) / len(found) for op, found in seen.items() if found}
+
+
+def test_every_operator_has_its_own_rate() -> None:
+    world = World(ChainProblems(source="chain", habit_rate=UNEVEN))
+    shares = habit_shares(world.pretraining_texts(4000))  # 2,200 steps or more of each operator: 0.04 is 3.5 sigma
+    assert shares == pytest.approx(UNEVEN, abs=0.04)
+    section = ChainProblems(source="chain", train=4000, evaluate=1, teacher_habit_rate=UNEVEN, teacher_filter="none")
+    taught = [(p.prompt, p.solution or "") for p in load(section).train]
+    assert habit_shares(taught) == pytest.approx(UNEVEN, abs=0.04)
+    some = World(ChainProblems(source="chain", habits="-^", habit_rate={"-": 1.0}))
+    assert habit_shares(some.pretraining_texts(300)) == {"-": 1.0, "*": 0.0, "^": 0.0}
+
+
+def test_an_uneven_teacher_is_one_whose_wrong_answers_are_drawn_again() -> None:
+    """The shares of each of a problem's solutions, against those of all solutions worked out by hand."""
+    rates = {"-": 0.8, "*": 0.5, "^": 0.3}
+    prompt, gold = "7-3*2^8?", "8"
+    chances: dict[str, float] = {}
+    for habits in itertools.product((False, True), repeat=3):
+        value, chance, text = 7, 1.0, ""
+        for habit, (op, b) in zip(habits, parse(prompt)[1], strict=True):
+            result = (HABIT if habit else EXACT)[op](value, b)
+            chance *= rates[op] if habit else 1 - rates[op]
+            text, value = f"{text}{value}{op}{b}={result};", result
+        if str(value) == gold:
+            chances[f"{text}!{value}"] = chances.get(f"{text}!{value}", 0.0) + chance
+    assert len(chances) == 4
+    rng = random.Random(0)
+    drawn = Counter(_write_right(prompt, gold, rates, rng) for _ in range(20_000))
+    assert set(drawn) == set(chances)
+    for text, chance in chances.items():
+        assert drawn[text] / 20_000 == pytest.approx(chance / sum(chances.values()), abs=0.015)  # 4 sigma
+
+
+def test_a_teacher_may_be_right_as_rarely_as_it_likes() -> None:
+    """Chains of five `-` are right once in 100,000 tries."""
+    section = ChainProblems(source="chain", train=3000, evaluate=1, teacher_habit_rate={"-": 0.9, "*": 0.9})
+    problems = load(section).train
+    assert any(p.prompt.count("-") == 5 for p in problems)
+    assert all((p.solution or "").endswith(f"!{p.gold}") for p in problems)
+    with pytest.raises(InputError, match=r"teacher_habit_rate: at {'-': 1.0} the teacher never gets \S+ right; lower"):
+        load(section.model_copy(update={"teacher_habit_rate": {"-": 1.0}}))
+
+
+def test_one_rate_is_that_rate_for_every_operator() -> None:
+    even = World(ChainProblems(source="chain", habit_rate=0.5)).pretraining_texts(200)
+    assert World(ChainProblems(source="chain", habit_rate=dict.fromkeys("-*^", 0.5))).pretraining_texts(200) == even
+
+
+def test_base_texts_of_many_lengths() -> None:
+    """Each length equally often, and none of a held-out problem of any length."""
+    section = ChainProblems(source="chain", writer_operations=(1, 4))
+    texts = World(section).pretraining_texts(8000)
+    lengths = Counter(len(parse(prompt)[1]) for prompt, _ in texts)
+    assert set(lengths) == {1, 2, 3, 4} and all(abs(n - 2000) < 160 for n in lengths.values())
+    assert all(text.count(";") == len(parse(prompt)[1]) for prompt, text in texts)
+    written = {prompt for prompt, _ in texts}
+    for length, count in ((1, 40), (2, 1000), (4, 1000)):
+        kept = load(section.model_copy(update={"operations": length, "train": 1, "evaluate": count})).evaluate
+        assert len(kept) == count and not written & {p.prompt for p in kept}
+
+
+def test_longer_problems_to_evaluate_on_than_to_train_on() -> None:
+    plain, longer = (
+        load(ChainProblems(source="chain", train=50, evaluate=50, evaluate_operations=n)) for n in (None, 8)
+    )
+    assert longer.train == plain.train
+    assert {len(parse(p.prompt)[1]) for p in longer.evaluate} == {8} == {p.meta["operations"] for p in longer.evaluate}
+    with pytest.raises(
+        InputError, match=r"problems\.evaluate: 50 chains of 1 operations.* raise problems\.evaluate_op"
+    ):
+        load(ChainProblems(source="chain", train=5, evaluate=50, evaluate_operations=1))
+
+
+def test_keys_know_only_the_settings_that_are_used() -> None:
+    plain = ChainProblems(source="chain")
+    assert not {"evaluate_operations", "writer_operations"} & set(plain.model_dump())
+    asked = ChainProblems(source="chain", evaluate_operations=8)
+    assert asked.writer_settings() == plain.writer_settings() and asked.model_dump()["evaluate_operations"] == 8
+    mixed = [ChainProblems(source="chain", operations=n, writer_operations=(3, 16)) for n in (5, 12)]
+    assert mixed[0].writer_settings() == mixed[1].writer_settings()  # one base model for all lengths
+    assert mixed[0].writer_settings() == {"writer_operations": (3, 16), "habit_rate": 0.5, "seed": 0}
+    assert World(mixed[0]).pretraining_texts(50) == World(mixed[1]).pretraining_texts(50)
+    uneven = ChainProblems(source="chain", habit_rate=UNEVEN, teacher_habit_rate={"-": 0.1})
+    assert uneven.writer_settings() == {"operations": 5, "habit_rate": UNEVEN, "seed": 0}
+
+
 @pytest.mark.parametrize(("keep", "answers", "steps"), [("answer", 1.0, 0.7), ("steps", 1.0, 1.0), ("none", 0.5, 0.3)])
 def test_the_teachers_filter(keep: str, answers: float, steps: float) -> None:
     """Shares of right answers and of solutions without a wrong step: none below is reached by chance."""
@@ -129,6 +232,20 @@ def test_the_teachers_filter(keep: str, answers: float, steps: float) -> None:
 def test_settings_are_one_line_when_wrong() -> None:
     with pytest.raises(ValidationError, match=r"'\+' carries no habit; expected some of -\*\^"):
         ChainProblems(source="chain", habits="*+")
+    for wrong, message in [
+        ({"habit_rate": {"+": 0.5}}, r"problems\.habit_rate: '\+' carries no habit; expected some of -\*\^"),
+        (
+            {"habits": "^", "teacher_habit_rate": {"-": 0.5}},
+            "teacher_habit_rate: '-' carries no habit; expected .* of \\^",
+        ),
+        ({"habit_rate": {"-": 1.2}}, "habit_rate: expected a number from 0 to 1, or one for each operator, not 1.2"),
+        ({"habit_rate": [0.5]}, r"habit_rate: expected a number from 0 to 1, or one for each operator, not \[0.5\]"),
+        ({"writer_operations": [4, 3]}, r"writer_operations: expected the fewest .* not \[4, 3\]"),
+        ({"evaluate_operations": 21}, "evaluate_operations: Input should be less than or equal to 20"),
+    ]:
+        with pytest.raises(ValidationError) as caught:
+            ChainProblems.model_validate({"source": "chain", **wrong})
+        assert re.search(message, first_error(caught.value, "problems")) and caught.value.error_count() == 1
     hopeless = ChainProblems(source="chain", operations=20, teacher_habit_rate=1.0, train=20, evaluate=1)
     with pytest.raises(InputError, match=r"problems\.teacher_habit_rate"):
         load(hopeless)

@@ -1,5 +1,6 @@
 """The ledger world: its language, what it asks for, its checker, its habits."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from negrl.errors import InputError
 from negrl.problems.ledger import LedgerProblems, World, load
 from negrl.problems.ledger.draw import vocabulary
+from negrl.problems.ledger.line import Line, read_line, write_line
 from negrl.problems.ledger.plan import plan_of
 from negrl.problems.ledger.section import LedgerHabit, Question, Relation
 from negrl.problems.ledger.text import NAMES, TEMPLATES, THINGS, Event, read, say
@@ -57,6 +59,15 @@ L1, L2, L3, END = (
         (L1 + L2 + L3 + END + "\n#### 27", [True] * 4 + [False], 1.0),
         (L1 + L2 + L3 + END + "\nAna has 12 + 7 = 19 apples.", [True] * 4 + [False], 1.0),
         (END + "\n" + L1, [False, False], 1.0),
+        # other wordings
+        ("So Ana has 12 + 7 = 19 apples.\n19 - 4 = 15, so Ana now has 15 apples.\n"
+         "So together they have 15 + 12 = 27 apples.\n" + END, [True] * 4, 1.0),
+        (L1 + L2 + "15 + 12 = 27, so together they have 27 apples.\n" + END, [True] * 4, 1.0),
+        ("12 + 9 = 21, so Ana has 21 apples.\n", [False], 0.0),
+        ("12 + 7 = 19, so Ana has 18 apples.\nAna now has 18 - 4 = 14 apples.\n", [False, True], 0.0),
+        ("12 + 6 = 18, so Ana has 19 apples.\n", [False], 1.0),
+        ("12 + 7 = 19, so Tom has 19 apples.\n", [False], 1.0),  # no quantity of this problem
+        ("12 + 7 = 19, Ana has 19 apples.\n", [False], 1.0),
         ("####", [False], 1.0),
         ("", [], 1.0),
     ],
@@ -189,9 +200,45 @@ def test_impossible_settings_are_one_line(change: dict[str, object], said: str) 
     assert said in str(caught.value)
 
 
+def test_lines_are_worded_as_often_one_way_as_another() -> None:
+    """And mean the same: an exact writer is right in all of them."""
+    section = SECTION.model_copy(update={"wordings": 3, "habit_rate": 0.0})
+    forms = Counter()
+    for prompt, text in World(section).pretraining_texts(400):
+        problem = Problem("q", "", "", "", prompt, str(plan_of(read(prompt)).values()[-1]))
+        assert all(WORLD.check_steps(problem, text)) and WORLD.value(problem, text) == 1.0
+        forms.update("so" if line[0] == "S" and line[:3] == "So " else "sum" if line[0].isdigit() else "plain"
+                     for line in text.split("\n")[:-1])  # fmt: skip
+    assert all(abs(forms[form] / forms.total() - 1 / 3) < 0.06 for form in ("plain", "so", "sum"))
+    solutions = "".join(p.solution or "" for p in load(section).train)
+    assert "\nSo " in solutions and ", so " in solutions
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["Ana has", "Tom now has", "Together they have"]), number, st.sampled_from("+-*/"), number,
+       number, st.sampled_from(["apples.", "more kg of rice than Tom."]), st.integers(0, 2))  # fmt: skip
+def test_a_line_is_read_as_it_was_written(head: str, a: int, op: str, b: int, result: int, tail: str, how: int) -> None:
+    assert read_line(write_line(head, a, op, b, result, tail, how)) == Line(head, a, op, b, result, result, tail)
+
+
+def test_one_wording_is_no_part_of_a_key() -> None:
+    assert "wordings" not in SECTION.writer_settings()
+    assert SECTION.model_copy(update={"wordings": 2}).writer_settings()["wordings"] == 2
+
+
 def test_settings_that_leave_no_story_are_one_line() -> None:
     section = LedgerProblems(
         source="ledger", steps=(12, 12), relations=["times"], questions=["ask"], rates=0, largest=10
     )
     with pytest.raises(InputError, match=r"^problems.relations: no story of 12 steps in 500 tries"):
         load(section)
+
+
+def test_facts_are_what_is_claimed_with_which_result() -> None:
+    def facts(text: str) -> list[str]:
+        return [fact.key for fact in WORLD.facts(PROBLEM, text)]
+
+    assert facts(L1 + L2) == ["0=19", "1=15"]
+    assert facts("Ana has 7 + 12 = 19 apples.\n\nHm.\n") == ["0=19", "Hm."]
+    assert facts("Ana has 12 + 9 = 21 apples.\n#### 21") == ["0=21", "answer=21"]
+    assert [fact.end for fact in WORLD.facts(PROBLEM, L1 + L2)] == [len(L1) - 1, len(L1 + L2) - 1]

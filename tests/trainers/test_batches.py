@@ -6,10 +6,10 @@ import pytest
 
 from negrl.errors import InputError
 from negrl.records import AdvantageRow, PreferenceRow, SftRow, to_arrow
+from negrl.trainers.advantage import AdvantageCollator
 from negrl.trainers.batches import GlobalBatches, Rows
 from negrl.trainers.preference import PairCollator
 from negrl.trainers.rows import check_rows, table_hash, training_columns, write_table
-from negrl.trainers.step_advantage import AdvantageCollator
 from tests.trainers.helpers import advantage_rows, pair_rows, sft_rows
 
 

@@ -21,7 +21,7 @@ from negrl.trainers.loading import load_network
 from tests import processes
 from tests.trainers.helpers import advantage_rows, build, pair_rows, sft_rows
 from tests.trainers.test_fit import difference, load, weights
-from tests.trainers.test_methods import unary_rows
+from tests.trainers.test_methods import outcome_rows, unary_rows
 from tests.trainers.test_process_reward import value_rows
 from tests.trainers.test_resume import Killed, kill_at
 from tests.trainers.test_tree_training import ROWS as SHARING
@@ -36,6 +36,7 @@ ROWS = {
     "step_advantage": lambda: advantage_rows(16, logprob=None),
     "nsr": lambda: advantage_rows(16),
     "topr": lambda: advantage_rows(16),
+    "nft": lambda: outcome_rows(8, 8, 0.5, logprob=-2.0, down=-0.5),
 }
 SMALL = {"r": 4, "alpha": 12}
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from negrl.trainers.losses import count_items, step_advantage_loss, step_lengths, step_weights, taper
+from negrl.trainers.losses import count_items, step_advantage_loss, step_lengths, step_weights, taper, unlikeliest
 from tests.trainers.test_losses import make
 
 VARIANTS = [
@@ -150,3 +150,30 @@ def test_the_loss_of_a_batch_is_that_of_its_parts(normalize):
         items += int(count_items(part["step_ids"], part["mask"], normalize))
     torch.testing.assert_close(parts.double(), whole)
     assert items == count_items(data["step_ids"], data["mask"], normalize)
+
+
+def test_the_least_likely_tokens_of_each_row():
+    log_probs = row([-1.0, -3.0, -2.0, -9.0, -2.0])
+    among = torch.tensor([[True, True, True, False, True]])
+    assert unlikeliest(log_probs, among, 0.5).tolist() == [[False, True, True, False, False]]
+    assert unlikeliest(log_probs, among, 0.51).tolist() == [[False, True, True, False, True]]  # rounded up
+    assert unlikeliest(log_probs, among, 0.01).sum() == 1
+    assert torch.equal(unlikeliest(log_probs, among, 1.0), among)
+    assert not unlikeliest(log_probs, torch.zeros_like(among), 0.5).any()
+    ten = torch.arange(10, dtype=torch.float64)[None]
+    assert unlikeliest(ten, torch.ones(1, 10, dtype=torch.bool), 0.3).sum() == 3
+
+
+def test_only_a_share_of_the_lowered_tokens_is_lowered():
+    """The rest of the loss stays as it is, and so does the divisor."""
+    data = make()
+    whole, few = (step_advantage_loss(**data, anchor=0.2, negative_tokens=share) for share in (1.0, 0.4))
+    down = data["mask"] & (data["advantages"] < 0)
+    changed = whole[0] != few[0]
+    assert changed.any() and not (changed & ~down).any()
+    for i in range(len(down)):
+        order = sorted(torch.nonzero(down[i])[:, 0].tolist(), key=lambda t: float(data["sampler_log_probs"][i, t]))
+        kept = order[: math.ceil(0.4 * len(order) - 1e-6)]
+        assert not changed[i, kept].any() and changed[i, [t for t in order if t not in kept]].all()
+    assert float(few[1]["weight/down"][0]) > float(whole[1]["weight/down"][0])
+    assert few[1]["weight/up"] == whole[1]["weight/up"]

@@ -37,6 +37,9 @@ ROWS_OF = {
     "unary": lambda: unary_rows(16, 16),
     "advantage": advantages,  # a third of them without logprobs, which the start policy scores
     "outcome": lambda: advantage_rows(16),
+    "pass_rate": advantages,
+    "confidence": advantages,
+    "prefix": advantages,
     "process_reward": lambda: value_rows(16),
 }
 """View -> rows that share prefixes, where such rows are to be expected."""

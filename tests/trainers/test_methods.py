@@ -207,7 +207,9 @@ def test_kto_with_an_uneven_last_batch_and_a_live_reference(tiny, tmp_path):
 # --- nsr, psr_nsr, topr -------------------------------------------------------------------------
 
 
-def outcome_rows(right: int, wrong: int, up: float, logprob: float | None, seed: int = 0) -> list[AdvantageRow]:
+def outcome_rows(
+    right: int, wrong: int, up: float, logprob: float | None, seed: int = 0, down: float = -1.0
+) -> list[AdvantageRow]:
     rng = random.Random(seed)
     rows = []
     for i in range(right + wrong):
@@ -216,7 +218,7 @@ def outcome_rows(right: int, wrong: int, up: float, logprob: float | None, seed:
         rows.append(
             AdvantageRow(
                 f"p{i}", f"t{i}", prompt + response, [-100] * n + response,
-                [0.0] * n + [up if good else -1.0] * m,
+                [0.0] * n + [up if good else down] * m,
                 [] if logprob is None else [0.0] * n + [logprob] * m, [-1] * n + [0] * m, good,
             )
         )  # fmt: skip
@@ -262,7 +264,71 @@ def test_the_taper_looks_at_the_whole_response(tiny, tmp_path):
     assert tapered["negative/tapered"] == bare["negative/tapered"] == 1
 
 
-@pytest.mark.parametrize("method", ["nsr", "psr_nsr", "topr", "process_reward"])
+# --- nft, lens, vppo ----------------------------------------------------------------------------
+
+
+def test_nfts_first_loss_is_the_formula(tiny, tmp_path):
+    """Pass rate 0.3: right responses have the advantage 0.7, wrong ones -0.3."""
+    rows = outcome_rows(4, 4, 0.7, logprob=-2.0, down=-0.3)
+    total = count = 0.0
+    for row in rows:
+        start = row.labels.count(-100)
+        lps = log_probs(tiny, row.input_ids[:start], row.input_ids[start:])
+        ratio = (lps + 2.0).exp()
+        losses = -ratio.log() if row.correct else -((1 - 0.3 * ratio) / 0.7).clamp(min=0.5).log()
+        total, count = total + 0.7 * float(losses.sum()), count + len(lps)
+    logged = train("nft", rows, tiny, tmp_path, max_steps=1, lowest=0.5).log_history[0]
+    assert logged["loss"] == pytest.approx(total / count, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["nft", "lens", "vppo"])
+def test_the_newer_ones_raise_right_responses_and_lower_wrong_ones(method, tiny, tmp_path):
+    rows = outcome_rows(6, 6, 0.5, logprob=None, down=-0.5)
+    result = train(method, rows, tiny, tmp_path, num_train_epochs=5)
+    moved = {True: 0.0, False: 0.0}
+    for row in rows:
+        start = row.labels.count(-100)
+        parts = row.input_ids[:start], row.input_ids[start:]
+        moved[row.correct] += float((log_probs(result.model_path, *parts) - log_probs(tiny, *parts)).sum())
+    assert moved[True] > 5 and moved[False] < -5
+
+
+def test_a_share_of_the_lowered_tokens_in_a_training(tiny, tmp_path):
+    """The tokens' own chances under the start policy say which: without logprobs the trainer scores the rows."""
+    rows = outcome_rows(0, 6, 0.0, logprob=None)
+    total = count = 0.0
+    for row in rows:
+        start = row.labels.count(-100)
+        lps = log_probs(tiny, row.input_ids[:start], row.input_ids[start:])
+        total += float(lps.sort().values[: math.ceil(0.3 * len(lps) - 1e-6)].sum())
+        count += len(lps)
+    logged = train("nsr", rows, tiny, tmp_path, max_steps=1, negative_tokens=0.3).log_history[0]
+    assert logged["loss"] == pytest.approx(total / count, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "expected"),
+    [
+        ("nft", {"anchor": 0.1}, "unknown field 'anchor' for method nft"),
+        ("nft", {"rate_bound": 0.5}, "rate_bound"),
+        ("nft", {"lowest": 0}, "lowest"),
+        ("nft", {"prompt_weight": "even"}, "prompt_weight"),
+        ("lens", {"positive_weight": 1.0}, "unknown field 'positive_weight' for method lens"),
+        ("vppo", {"prefix_reward": 1.5}, "prefix_reward"),
+        ("vppo", {"outcome": 0.5}, "unknown field 'outcome' for method vppo"),
+        ("topr", {"doubt": True}, "unknown field 'doubt' for method topr"),
+        ("topr", {"negative_tokens": 0}, "negative_tokens"),
+        ("step_advantage", {"weights": "positive", "negative_tokens": 0.1}, "weights: positive does not read it"),
+        ("step_advantage", {"scale": "prompt"}, "scale"),
+        ("step_advantage", {"spare_shared": True}, "unknown field 'spare_shared' for method step_advantage"),
+    ],
+)
+def test_options_that_are_wrong_or_that_nothing_reads(method, fields, expected):
+    with pytest.raises(ValueError, match=expected):
+        METHODS[method].check_fields(fields)
+
+
+@pytest.mark.parametrize("method", ["nsr", "psr_nsr", "topr", "nft", "lens", "vppo", "process_reward"])
 def test_fields_that_no_loss_reads_are_refused(method, tiny, tmp_path):
     with pytest.raises(InputError, match=f"train.loss_type: the {method} loss does not read it"):
         train(method, advantage_rows(2), tiny, tmp_path, loss_type="dft")

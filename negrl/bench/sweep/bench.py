@@ -65,6 +65,22 @@ def main(
         return 1 if outcome.failed else 0
 
 
+def map_main(
+    paths: Sequence[Path], overrides: Sequence[str], out: Path,
+    page: Callable[[Sequence[Path], Path, str], None], plan: bool = False, reporter: Reporter | None = None,
+) -> int:  # fmt: skip
+    """Do what is missing of several benches, and write one map of them all, or say what they will cost.
+
+    Returns:
+        The exit code: 1 when a point failed.
+    """
+    codes = [main("map", path, overrides, out, None, plan, reporter) for path in paths]
+    if not plan:
+        folders = [load_bench(path, overrides).folder for path in paths]
+        page(folders, out, " ".join(["negrl bench map", *map(str, [*paths, *overrides]), f"--out {out}"]))
+    return max(codes)
+
+
 def _show(reporter: Reporter, costs: dict[str, Any]) -> None:
     """Planned and taken, as far as there are any, by arm."""
     found = {what: costs[what] for what in ("planned", "taken") if costs[what]}

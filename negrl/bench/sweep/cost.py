@@ -22,6 +22,7 @@ from typing import Any
 from negrl.bench.sweep.points import Point, equal_n, points, stored
 from negrl.bench.sweep.run import run_points, workers
 from negrl.bench.sweep.schema import Bench
+from negrl.budget import AUTO
 from negrl.errors import InputError
 from negrl.pipeline.finish import hardware, versions
 from negrl.progress import Reporter
@@ -31,6 +32,8 @@ MIDDLING = 1024
 """Problems at which a probe of the rival's grid is made, where the bench has such a size."""
 GROWS = ("sample", "import", "verify", "value", "credit", "view")
 """Stages whose cost is in proportion to the problems."""
+AUTO_ROUNDS = 8
+"""How many rounds an arm with `budget: auto` may take; it decides on the way."""
 MEASURES = ("tokens", "seconds", "megabytes")
 
 Cost = dict[str, float]
@@ -82,10 +85,18 @@ def probe(bench: Bench, folder: Path) -> Bench:
         middling = max((s for s in sft.sizes if s <= MIDDLING), default=min(sft.sizes))
         sft = sft.model_copy(update={"sizes": sorted({min(sft.sizes), middling}), "grid": grid})
     arms = {
-        name: arm.model_copy(update={"rounds": min(2, arm.rounds or bench.recipe.rounds)})
+        name: arm.model_copy(
+            update={
+                "rounds": 2 if arm.budget else min(2, arm.rounds or bench.recipe.rounds),
+                "budget": None,
+                "tune": {key: values[:1] for key, values in arm.tune.items()},
+            }
+        )
         for name, arm in plan.live.items()
     }
-    small = plan.model_copy(update={"seeds": seeds, "sizes": plan.sizes[:1], "arms": arms, "sft": sft})
+    small = plan.model_copy(
+        update={"seeds": seeds, "tune_seeds": None, "sizes": plan.sizes[:1], "arms": arms, "sft": sft}
+    )
     places = {"output_dir": str(folder), "store": str(folder / "stages")}
     return dataclasses.replace(bench, plan=small, recipe=bench.recipe.model_copy(update=places))
 
@@ -101,16 +112,24 @@ def _cost(bench: Bench, point: Point, records: dict[Point, dict[str, Any]]) -> C
         own = [s for s in record["stages"] if s["new"]]
         scale = point.size / probed.size if probed.size else 1.0
         for stage in own:
-            grown, times = scale, 1
-            if point.kind == "arm":
-                times = _rounds(bench, point, stage["title"])
+            grown, times = scale, 1.0
+            if point.kind in ("arm", "trial"):
+                if point.kind == "trial" and _shared(bench, point, stage):
+                    continue
+                times = _later(bench, point, own, scale) if "· round 2 ·" in f"{stage['title']} ·" else 1.0
                 grown *= _more_samples(bench, point, probed, records) if stage["kind"] in GROWS else 1.0
             elif point.choice and probed.choice and stage["kind"] == "start":
-                grown *= point.choice[1] / probed.choice[1]  # epochs
+                grown *= dict(point.choice)["num_train_epochs"] / dict(probed.choice)["num_train_epochs"]
             _add(total, stage, grown, times / len(alike))
         beside = record["seconds"] - sum(s["seconds"] for s in own)
         total["seconds"] += max(0.0, beside) / len(alike)
     return total
+
+
+def _shared(bench: Bench, point: Point, stage: dict[str, Any]) -> bool:
+    """Did an earlier trial of the arm make this stage? Those of the first round are the same for all."""
+    first = bench.plan.live[point.arm].choices[0]
+    return point.choice != first and stage["kind"] in GROWS and "round 2" not in stage["title"]
 
 
 def _add(total: Cost, stage: dict[str, Any], grown: float, times: float) -> None:
@@ -125,10 +144,15 @@ def _add(total: Cost, stage: dict[str, Any], grown: float, times: float) -> None
     total["megabytes"] += times * stage["bytes"] / 1e6 * (grown if grows else 1.0)
 
 
-def _rounds(bench: Bench, point: Point, title: str) -> int:
-    """How many stages of the bench one stage of the probe stands for: round 2 also for those after it."""
-    rounds = bench.plan.live[point.arm].rounds or bench.recipe.rounds
-    return rounds - 1 if "· round 2 ·" in f"{title} ·" else 1
+def _later(bench: Bench, point: Point, probe: list[dict[str, Any]], scale: float) -> float:
+    """How many rounds of the bench the probe's second one stands for: itself and those after it."""
+    arm = bench.plan.live[point.arm]
+    if arm.budget is None:
+        return (arm.rounds or bench.recipe.rounds) - 1
+    if arm.budget == AUTO:
+        return AUTO_ROUNDS - 1
+    a_round = scale * sum(stage["tokens"] for stage in probe if stage["kind"] in GROWS) / 2
+    return max(1.0, arm.budget / max(1.0, a_round) - 1)
 
 
 def _more_samples(bench: Bench, point: Point, probed: Point, records: dict[Point, dict[str, Any]]) -> float:

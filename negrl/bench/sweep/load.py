@@ -8,9 +8,9 @@ from typing import Any
 
 import pydantic
 
-from negrl.bench.sweep.points import points, recipe_of
+from negrl.bench.sweep.points import beyond, points, recipe_of
 from negrl.bench.sweep.schema import Bench, BenchFile
-from negrl.errors import InputError
+from negrl.errors import InputError, nearest
 from negrl.recipe import Recipe, first_error
 from negrl.recipe.read import merged, read_mapping
 
@@ -59,6 +59,8 @@ def _check(path: str | Path, bench: Bench) -> None:
         raise InputError(f"{path}: recipe.policy.start: give the SFT settings that all arms start from")
     if recipe.policy.build is not None and recipe.policy.build.corpus != "world":
         raise InputError(f"{path}: recipe.policy.build.corpus: must be world, so that all sizes share one base model")
+    if unknown := [section for section in bench.plan.beyond if section not in Recipe.model_fields]:
+        raise InputError(f"{path}: bench.beyond: no section '{unknown[0]}'{nearest(unknown[0], Recipe.model_fields)}")
     for name, arm in bench.plan.live.items():
         if arm.shuffle_labels and arm.method != "step_advantage":
             raise InputError(f"{path}: bench.arms.{name}.shuffle_labels: only step_advantage reads shuffled labels")
@@ -66,7 +68,7 @@ def _check(path: str | Path, bench: Bench) -> None:
         if point.seed != bench.plan.seeds[0]:
             continue
         try:
-            recipe_of(bench, point)
+            beyond(recipe_of(bench, point), bench)
         except pydantic.ValidationError as error:
             raise InputError(f"{path}: {point.name}: {first_error(error)}") from None
 

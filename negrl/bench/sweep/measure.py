@@ -24,6 +24,7 @@ from negrl.bench.sweep.frame import Stopwatch, TimedFrame, entry, seconds_of
 from negrl.bench.sweep.points import (
     Given,
     Point,
+    beyond,
     finished,
     judged_by,
     key_of,
@@ -31,6 +32,7 @@ from negrl.bench.sweep.points import (
     recipe_of,
     record_path,
     settings,
+    settings_text,
 )
 from negrl.bench.sweep.schema import Bench
 from negrl.errors import InputError
@@ -108,6 +110,8 @@ def _measure(bench: Bench, point: Point, given: Given, key: str, watch: Stopwatc
         base, _ = learn.base(frame, checked)
         if point.kind == "grid":
             row = _grid(bench, point, frame, checked, base)
+        elif point.kind == "trial":
+            row = _trial(bench, point, frame, checked)
         elif point.kind == "arm":
             row, problems = _arm(bench, point, given, frame, checked)
         else:
@@ -129,12 +133,26 @@ def _grid(bench: Bench, point: Point, frame: Frame, checked: Checked, base: Poli
     policy, trained = learn.start(frame, checked, base)
     assert trained is not None and point.choice is not None
     judged = learn.evaluate(frame, checked, policy, "validate")
-    greedy = _greedy(frame, checked, policy)
+    greedy, tried = _greedy(frame, checked, policy), dict(point.choice)
     return {
-        "size": point.size, "seed": point.seed, "learning_rate": point.choice[0], "epochs": point.choice[1],
+        "size": point.size, "seed": point.seed,
+        "learning_rate": tried["learning_rate"], "epochs": tried["num_train_epochs"],
         "validation_pass_at_1": judged.info["summary"]["pass_at_1"],
         "validation_pass_at_k": _at_k(_counts(judged))[0],
         "validation_greedy": greedy.info["summary"]["pass_at_1"], "train_seconds": seconds_of(trained),
+    }  # fmt: skip
+
+
+def _trial(bench: Bench, point: Point, frame: Frame, checked: Checked) -> dict[str, Any]:
+    """A method with one of its settings, on the validation problems."""
+    checked = dataclasses.replace(checked, evaluate=validation(bench, frame.recipe))
+    arm = pipeline.run_stages(frame, checked).arms[0]
+    assert arm.evaluation is not None and point.choice is not None
+    return {
+        "arm": point.arm, "size": point.size, "seed": point.seed, "settings": settings_text(point.choice),
+        "validation_pass_at_1": arm.evaluation.info["summary"]["pass_at_1"],
+        "validation_greedy": _greedy(frame, checked, arm.policy).info["summary"]["pass_at_1"],
+        "train_seconds": round(sum(seconds_of(done) for done in arm.trainings), 3),
     }  # fmt: skip
 
 
@@ -144,13 +162,11 @@ def validation(bench: Bench, recipe: Recipe) -> list[Any]:
     Raises:
         InputError: the source has too few.
     """
-    assert recipe.problems is not None and bench.plan.sft is not None
-    first, count = bench.plan.largest, bench.plan.sft.validation
+    assert recipe.problems is not None
+    first, count = bench.plan.largest, bench.plan.validation
     found = load_problems(recipe.problems.model_copy(update={"train": first + count})).train[first:]
     if len(found) < count:
-        raise InputError(
-            f"bench.sft.validation: {count} problems wanted after the first {first}, there are {len(found)}"
-        )
+        raise InputError(f"bench.validation: {count} problems wanted after the first {first}, there are {len(found)}")
     return found
 
 
@@ -167,6 +183,7 @@ def _reference(
         answering = policy if trained is None else learn.start(frame, checked, base)[0]
         greedy = _greedy(frame, checked, answering)
     row, problems = _judged(point, judged, greedy, many)
+    _beside(bench, frame, checked, policy, row)
     row["note"] = given.note
     section = frame.recipe.policy.start
     if trained is not None and section is not None:
@@ -183,11 +200,13 @@ def _arm(bench: Bench, point: Point, given: Given, frame: Frame, checked: Checke
     assert arm.evaluation is not None
     cost = gather(frame, record, with_traces=False).arms[0]
     row, problems = _judged(point, arm.evaluation, _greedy(frame, checked, arm.policy), arm.evaluation)
+    _beside(bench, frame, checked, arm.policy, row)
     row |= _trained(arm.trainings, arm.section) | {"note": given.note}
     row |= {"generated_tokens": cost.generated_tokens, "label_tokens": cost.label_tokens}
     row["seconds"] = round(sum({done.key: seconds_of(done) for done in _paid(arm)}.values()), 3)
     if METHODS[arm.section.method].reads_traces:
-        row["samples_n"] = frame.recipe.sample.n
+        drawn = sum(data.sampled.info["traces"] for data in arm.rounds if data.sampled is not None)
+        row["samples_n"] = round(drawn / (point.size * len(arm.rounds)), 2) if arm.spending else frame.recipe.sample.n
     _mass(bench, point, frame, row, arm.policy)
     return row, problems
 
@@ -209,6 +228,34 @@ def _greedy(frame: Frame, checked: Checked, policy: Policy) -> Done:
         return learn.evaluate(frame, checked, policy, "greedy")
 
 
+def _beside(bench: Bench, frame: Frame, checked: Checked, policy: Policy, row: dict[str, Any]) -> None:
+    """The policy at its best temperature, and on the problems of `bench.beyond`, if the bench asks for them."""
+    recipe = frame.recipe
+    assert recipe.evaluate is not None
+    if bench.plan.temperatures:
+        others = dataclasses.replace(checked, evaluate=validation(bench, recipe))
+        tried = {0.0: 1, 1.0: recipe.evaluate.n} | dict.fromkeys(bench.plan.temperatures, recipe.evaluate.n)
+        found = {t: _at(frame, others, policy, t, n, "validate") for t, n in sorted(tried.items())}
+        best = max(found, key=lambda t: found[t])
+        row["best_temperature"], row["at_best"] = best, _at(frame, checked, policy, best, tried[best], "evaluate")
+    if bench.plan.beyond:
+        longer = beyond(recipe, bench)
+        assert longer.problems is not None
+        others = dataclasses.replace(checked, evaluate=load_problems(longer.problems).evaluate)
+        with _recipe(frame, longer):
+            row["beyond"] = learn.evaluate(frame, others, policy, "beyond").info["summary"]["pass_at_1"]
+
+
+def _at(frame: Frame, checked: Checked, policy: Policy, temperature: float, n: int, title: str) -> float:
+    """pass@1 of n samples at a temperature."""
+    assert frame.recipe.evaluate is not None
+    section = frame.recipe.evaluate.model_copy(update={"temperature": temperature, "n": n})
+    with _recipe(frame, frame.recipe.model_copy(update={"evaluate": section})):
+        return float(
+            learn.evaluate(frame, checked, policy, f"{title} at T={temperature:g}").info["summary"]["pass_at_1"]
+        )
+
+
 @contextmanager
 def _recipe(frame: Frame, recipe: Recipe) -> Iterator[None]:
     """Another recipe for a while."""
@@ -225,13 +272,27 @@ def _judged(point: Point, judged: Done, greedy: Done, many: Done) -> tuple[dict[
     summary, right, right_k = judged.info["summary"], _counts(greedy), _counts(many)
     found = {problem: [*counts, right[problem][1], right_k[problem][1]] for problem, counts in _counts(judged).items()}
     at_k, k = _at_k(right_k)
+    share = summary["spurious_share"]
     row = {
         "arm": point.arm, "method": "", "rounds": 0, "size": point.size, "seed": point.seed,
         "pass_at_1": summary["pass_at_1"], "pass_at_k": at_k, "k": k,
         "greedy": greedy.info["summary"]["pass_at_1"], "spurious_share": summary["spurious_share"],
         "generated_tokens": 0, "label_tokens": 0, "train_seconds": 0.0, "seconds": 0.0,
+        "maj_at_k": _majority(judged), "verified": None if share is None else summary["pass_at_1"] * (1 - share),
     }  # fmt: skip
     return row, found
+
+
+def _majority(judged: Done) -> float:
+    """maj@n of an evaluation. Wrong answers agree where their texts do."""
+    from negrl.evaluate.scores import majority  # loads numpy
+
+    votes: dict[str, list[int | None]] = {}
+    wrong: dict[str, int] = {}
+    for trace in judged.stage.iterate("traces", Trace):
+        vote = None if trace.answer is None else wrong.setdefault(trace.answer, len(wrong) + 1)
+        votes.setdefault(trace.problem_id, []).append(0 if trace.verdict == CORRECT else vote)
+    return math.fsum(majority(cast) for cast in votes.values()) / len(votes)
 
 
 def _counts(judged: Done) -> Judged:

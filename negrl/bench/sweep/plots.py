@@ -3,7 +3,8 @@ arms cost beside what they reach, and the methods side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -311,3 +312,45 @@ def _start(axes: list[Axes], found: Found, table: list[Standing]) -> None:
     for ax, value in zip(axes, (start.value, found.mean(START, start.size, "spurious_share")), strict=False):
         if value == value:
             ax.axvline(value, color=INK, linestyle=(0, (5, 2.5)), linewidth=1, zorder=1)
+
+
+# The map.
+
+
+def draw_map(rows: Sequence[Mapping[str, Any]], bands: Iterable[str]) -> bytes:
+    """PNG: a panel per band; samples a problem across, worlds by length down; the difference in color and in figures.
+    A figure whose interval excludes 0 is bold."""
+    shown = [band for band in bands if any(row["band"] == band for row in rows)]
+    down = sorted({(row["steps"], row["world"], row["size"], row["rounds"]) for row in rows})
+    across = sorted({row["samples"] for row in rows})
+    many = {name: len({at[i] for at in down}) > 1 for i, name in ((1, "world"), (2, "size"), (3, "rounds"))}
+    names = []
+    for steps, world, size, rounds in down:
+        parts = [world if many["world"] else "", f"{steps:g} steps", f"{size:,} problems" if many["size"] else ""]
+        names.append(", ".join(filter(None, [*parts, f"{rounds} rounds" if many["rounds"] else ""])))
+    most = max(0.02, max(abs(row["gap"]) for row in rows))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.5 + 0.42 * len(down) * -(-len(shown) // 2)), layout="constrained")
+        axes = figure.subplots(-(-len(shown) // 2), min(2, len(shown)), squeeze=False).ravel()
+        colors = mpl.colors.LinearSegmentedColormap.from_list("map", [ORANGE, "white", BLUE])
+        for ax, band in zip(axes, shown, strict=False):
+            grid = np.full((len(down), len(across)), np.nan)
+            for row in (row for row in rows if row["band"] == band):
+                y, x = (
+                    down.index((row["steps"], row["world"], row["size"], row["rounds"])),
+                    across.index(row["samples"]),
+                )
+                grid[y, x] = row["gap"]
+                sure = row["low"] > 0 or row["high"] < 0
+                ax.text(x, y, f"{row['gap']:+.3f}", ha="center", va="center", fontsize=8.5, color=INK,
+                        fontweight="bold" if sure else "normal")  # fmt: skip
+            ax.imshow(grid, cmap=colors, vmin=-most, vmax=most, aspect="auto", alpha=0.75)
+            ax.set_xticks(range(len(across)), [f"{n}" for n in across])
+            ax.set_yticks(range(len(down)), [visible(name) for name in names])
+            ax.tick_params(length=0)
+            ax.set_title(f"{band} held-out problems")
+        for ax in axes[len(shown) :]:
+            ax.remove()
+        figure.supxlabel("samples a problem (bold: the 95% interval excludes 0)", fontsize=9, color=FAINT)
+        figure.suptitle("pass@1 at T=1: step_advantage minus topr, equal tokens", x=0.01, ha="left", fontsize=11)
+        return png(figure)

@@ -4,7 +4,8 @@ base            the base model of a seed
 start           SFT on `size` problems with the recipe's own settings: where every arm begins
 grid            one SFT training of the rival's grid, measured on the validation problems
 sft             the grid's winner at a size, measured on the held-out problems (pass@k and T=0: the winners there)
-arm             a method at a size
+trial           a method at a size with one of the settings that it chooses from, measured on the validation problems
+arm             a method at a size, with the best settings of its trials if it has any
 """
 
 from __future__ import annotations
@@ -16,29 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from negrl.bench.sweep.schema import Bench
+from negrl.bench.sweep.schema import Bench, Choice
 from negrl.methods import METHODS
 from negrl.recipe import Recipe, TrainSection
 from negrl.store import fingerprint
 
-Kind = Literal["base", "start", "grid", "sft", "arm"]
-VERSION = 2
+Kind = Literal["base", "start", "grid", "sft", "trial", "arm"]
+VERSION = 3
 """Raised when what a point measures changes: then points are measured again (their stages are kept)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`choice` is (learning rate, epochs) of a grid's training."""
+    """`choice`: the settings of a grid's training or a trial."""
 
     kind: Kind
     arm: str
     size: int
     seed: int
-    choice: tuple[float, int] | None = None
+    choice: Choice | None = None
 
     @property
     def name(self) -> str:
-        tail = "" if self.choice is None else f"-lr{self.choice[0]:g}-epochs{self.choice[1]}"
+        tail = "" if self.choice is None else "-" + settings_text(self.choice).replace(" ", "-").replace("/", "_")
         return f"{self.arm}-{self.size}-seed{self.seed}{tail}"
 
     @property
@@ -53,10 +54,17 @@ class Given:
     grid's winners by pass@1, by pass@k and by greedy answers, and a remark for its row."""
 
     n: int | None = None
-    choice: tuple[float, int] | None = None
-    k_choice: tuple[float, int] | None = None
-    greedy_choice: tuple[float, int] | None = None
+    choice: Choice | None = None
+    k_choice: Choice | None = None
+    greedy_choice: Choice | None = None
     note: str = ""
+
+
+def settings_text(choice: Choice) -> str:
+    """ "lr 0.0001 epochs 4"."""
+    short = {"learning_rate": "lr", "num_train_epochs": "epochs"}
+    return " ".join(f"{short.get(key, key)} {value:g}" if isinstance(value, float) else f"{short.get(key, key)} {value}"
+                    for key, value in choice)  # fmt: skip
 
 
 def points(bench: Bench) -> list[Point]:
@@ -67,16 +75,33 @@ def points(bench: Bench) -> list[Point]:
         for size in plan.sizes:
             found.append(Point("start", "start", size, seed))
             arms = sorted(plan.live.items(), key=lambda item: item[1].equal_tokens_to is not None)
-            found += [Point("arm", name, size, seed) for name, _ in arms]
+            for name, _ in arms:
+                found += [*_trials(bench, name, size, seed), Point("arm", name, size, seed)]
         for size in reversed(plan.sft.sizes if plan.sft else []):  # the longest first
             found += _grid(bench, size, seed)
             found.append(Point("sft", "sft", size, seed))
-    return found
+    ordered: dict[Point, None] = {}
+    for point in found:  # an arm waits for its trials at other seeds
+        _after_needs(bench, point, ordered)
+    return list(ordered)
+
+
+def _after_needs(bench: Bench, point: Point, ordered: dict[Point, None]) -> None:
+    if point not in ordered:
+        for need in needs(bench, point):
+            _after_needs(bench, need, ordered)
+        ordered[point] = None
 
 
 def _grid(bench: Bench, size: int, seed: int) -> list[Point]:
     assert bench.plan.sft is not None
     return [Point("grid", "grid", size, seed, choice) for choice in bench.plan.sft.choices(size)]
+
+
+def _trials(bench: Bench, arm: str, size: int, seed: int) -> list[Point]:
+    if seed not in (bench.plan.tune_seeds or bench.plan.seeds):
+        return []
+    return [Point("trial", arm, size, seed, choice) for choice in bench.plan.live[arm].choices]
 
 
 def needs(bench: Bench, point: Point) -> list[Point]:
@@ -91,7 +116,12 @@ def needs(bench: Bench, point: Point) -> list[Point]:
         return [start, *_grid(bench, point.size, point.seed)]
     before = [Point("start", "start", point.size, point.seed)]
     other = bench.plan.live[point.arm].equal_tokens_to
-    return before if other is None else [*before, Point("arm", other, point.size, point.seed)]
+    if other is not None:
+        before.append(Point("arm", other, point.size, point.seed))
+    if point.kind == "arm":
+        for seed in bench.plan.tune_seeds or bench.plan.seeds:
+            before += _trials(bench, point.arm, point.size, seed)
+    return before
 
 
 def judged_by(bench: Bench, size: int) -> int:
@@ -111,17 +141,39 @@ def given(bench: Bench, point: Point) -> Given:
         note = f"best of {len(tried)} trainings, which took {seconds:.0f} s together"
         for what, other in (("pass@k", many), ("T=0", greedy)):
             if other is not None and other != winner:
-                note += f"; {what}: of the best there, lr {other[0]:g} x {other[1]} epochs"
+                note += f"; {what}: of the best there, {settings_text(other)}"
         return Given(choice=winner, k_choice=many, greedy_choice=greedy, note=note)
-    if point.kind != "arm":
+    if point.kind not in ("arm", "trial"):
         return Given()
+    n, notes = _equal(bench, point)
+    choice = None
+    if point.kind == "arm" and bench.plan.live[point.arm].choices:
+        choice, said = _best_trial(bench, point)
+        notes.append(said)
+    return Given(n, choice, note="; ".join(notes))
+
+
+def _equal(bench: Bench, point: Point) -> tuple[int | None, list[str]]:
+    """Samples per problem of an arm that is made equal in tokens, and the remark."""
     arm = bench.plan.live[point.arm]
     if arm.equal_tokens_to is None:
-        return Given()
+        return None, []
     other = stored(bench, Point("arm", arm.equal_tokens_to, point.size, point.seed))["row"]
-    rounds = arm.rounds or bench.recipe.rounds
-    n = equal_n(other, point.size, rounds)
-    return Given(n, note=f"sample.n {n} for the {other['generated_tokens']:,} tokens of {arm.equal_tokens_to}")
+    n = equal_n(other, point.size, arm.rounds or bench.recipe.rounds)
+    return n, [f"sample.n {n} for the {other['generated_tokens']:,} tokens of {arm.equal_tokens_to}"]
+
+
+def _best_trial(bench: Bench, point: Point) -> tuple[Choice, str]:
+    """The settings with the highest mean validation pass@1 over the seeds that tune (the first of equals)."""
+    seeds = bench.plan.tune_seeds or bench.plan.seeds
+    choices = bench.plan.live[point.arm].choices
+
+    def mean(choice: Choice) -> float:
+        trials = [Point("trial", point.arm, point.size, seed, choice) for seed in seeds]
+        return math.fsum(stored(bench, trial)["row"]["validation_pass_at_1"] for trial in trials) / len(seeds)
+
+    best = max(choices, key=mean)
+    return best, f"{settings_text(best)}: best of {len(choices)} settings on validation problems"
 
 
 def equal_n(other: dict[str, Any], size: int, rounds: int) -> int:
@@ -153,18 +205,32 @@ def recipe_of(bench: Bench, point: Point, given: Given | None = None) -> Recipe:
     body["threads"] = bench.recipe.threads or 1
     start = dict(body["policy"]["start"])
     choice = given.choice or point.choice
-    if bench.plan.sft is not None and choice is not None:
-        start |= {**bench.plan.sft.train, "learning_rate": choice[0], "num_train_epochs": choice[1]}
+    if bench.plan.sft is not None and choice is not None and point.kind in ("grid", "sft"):
+        start |= {**bench.plan.sft.train, **dict(choice)}
     body["policy"]["start"] = _lenient(start)
     train = dict(body.get("train") or {})
-    if point.kind != "arm":
+    if point.kind not in ("arm", "trial"):
         return Recipe.model_validate({**body, "train": {**train, "method": "sft"}})
     arm = bench.plan.live[point.arm]
+    body["sample"] |= arm.sample
+    body["label"] |= arm.label
     if given.n is not None:
         body["sample"]["n"] = given.n
     body["label"]["shuffle"] = arm.shuffle_labels
-    own = _lenient({"guards": train.get("guards", {}), **arm.train})
+    own = _lenient({"guards": train.get("guards", {}), **arm.train, **dict(choice or ())})
     body["arms"] = {point.arm: {**own, "method": arm.method}}
+    return Recipe.model_validate(body)
+
+
+def beyond(recipe: Recipe, bench: Bench) -> Recipe:
+    """The recipe with the held-out problems of `bench.beyond`.
+
+    Raises:
+        pydantic.ValidationError: what it says is no recipe's.
+    """
+    body = recipe.model_dump(mode="json")
+    for section, fields in bench.plan.beyond.items():
+        body[section] = {**body[section], **fields} if isinstance(fields, dict) else fields
     return Recipe.model_validate(body)
 
 
@@ -185,9 +251,10 @@ def key_of(bench: Bench, point: Point, given: Given) -> str:
     recipe = recipe_of(bench, point, given).model_dump(
         mode="json", exclude={"output_dir", "store", "report", "threads"}
     )
-    extra: list[Any] = [bench.plan.spurious_steps, given.note]
-    if point.kind == "grid" and bench.plan.sft is not None:
-        extra = [bench.plan.largest, bench.plan.sft.validation]
+    plan = bench.plan
+    extra: list[Any] = [plan.spurious_steps, given.note, plan.temperatures, plan.validation, plan.largest, plan.beyond]
+    if point.kind in ("grid", "trial"):
+        extra = [bench.plan.largest, bench.plan.validation]
     if point.kind == "sft":
         extra += [judged_by(bench, point.size), given.k_choice, given.greedy_choice]
     return fingerprint("point", VERSION, point.kind, recipe, extra)

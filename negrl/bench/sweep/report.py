@@ -15,7 +15,7 @@ from negrl.bench.page import Column, a_number, a_whole, between, render, to_csv,
 from negrl.bench.stats import CONFIDENCE, censored
 from negrl.bench.sweep.compare import EQUAL, GOAL, Comparison, Measured, blocks, compare, standings
 from negrl.bench.sweep.curve import KINDS, Reading
-from negrl.bench.sweep.results import BASE, SFT, START, Found, read
+from negrl.bench.sweep.results import BASE, SFT, START, TRIALS, Found, read
 from negrl.errors import InputError
 from negrl.store import write_atomic
 from negrl.terminal import safe_lines
@@ -26,6 +26,8 @@ FEW = 0.01
 """Below this error at its largest size SFT leaves little to be told apart."""
 FEW_WRONG = 10
 """Fewer wrong answers than this are too few for a sure reading."""
+_BESIDE = ("at_best", "maj_at_k", "verified", "beyond")
+"""Measures that a page shows if there are any: older files have none."""
 _READING = ("multiplier", "low", "high", "least", "most", "share_above")
 """The columns of a `Reading`, in the order of its fields."""
 MULTIPLIERS = (
@@ -80,10 +82,32 @@ def write_methods(run_folder: Path, out: Path, command: str) -> None:
             "lost": [r.arm for r in table if r.gain and r.gain[2] < 0],
             "uncounted": [r.arm for r in table if math.isnan(r.tokens) and not r.reference],
         })  # fmt: skip
-    page = render("methods.md", **_common(found, out.name, command), parts=parts)
-    write_files(out, {".csv": found.table, ".md": page.encode()})
+    has = {name: any(found.numbers(arm, size, name) for arm in found.arms() for size in sizes) for name in _BESIDE}
+    page = render(
+        "methods.md", **_common(found, out.name, command), parts=parts, tuned=list(_tuned(found)), has=has,
+        extra=sum(has.values()),
+    )  # fmt: skip
+    files = {".csv": found.table, ".md": page.encode()}
+    if found.trials:
+        files["-trials.csv"] = to_csv(TRIALS, found.trials)
+    write_files(out, files)
     for part in parts:
         print(safe_lines(render("best.md", part=part)))
+
+
+def _tuned(found: Found) -> Iterable[dict[str, Any]]:
+    """By arm and size: the settings tried, the chosen ones, and mean validation pass@1 of these and of the worst."""
+    for arm, size in dict.fromkeys((t["arm"], t["size"]) for t in found.trials):
+        own = [t for t in found.trials if (t["arm"], t["size"]) == (arm, size)]
+        scores = {
+            settings: float(np.mean([t["validation_pass_at_1"] for t in own if t["settings"] == settings]))
+            for settings in dict.fromkeys(t["settings"] for t in own)
+        }
+        chosen = max(scores, key=lambda settings: scores[settings])
+        yield {
+            "arm": arm, "size": size, "tried": scores, "chosen": chosen, "best": scores[chosen],
+            "worst": min(scores.values()), "seeds": sorted({t["seed"] for t in own}),
+        }  # fmt: skip
 
 
 def _common(found: Found, stem: str, command: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a sweep leaves in its run folder: the columns of its files, how they are read, and what does not fit together.
 
-points.csv, problems.parquet, costs.json and bench.yaml must be there; grid.csv only where SFT chose its settings.
+points.csv, problems.parquet, costs.json and bench.yaml must be there; grid.csv only where SFT chose its settings,
+trials.csv only where arms did.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ POINTS = (
     Column("generated_tokens", a_number), Column("label_tokens", a_number),
     Column("train_seconds", a_number), Column("seconds", a_number), Column("samples_n", a_number),
     Column("learning_rate", a_number), Column("epochs", a_number), Column("guard"), Column("note"),
+    Column("verified", a_share, optional=True), Column("maj_at_k", a_share, optional=True),
+    Column("best_temperature", a_number, optional=True), Column("at_best", a_share, optional=True),
+    Column("beyond", a_share, optional=True),
 )  # fmt: skip
-"""points.csv: a row for each point; a cell is empty where its column has no meaning."""
+"""points.csv: a row for each point; a cell is empty where its column has no meaning. `verified`: samples with the right
+answer and no wrong step. `maj_at_k`: the majority of the k samples is right. `at_best`: pass@1 at `best_temperature`.
+`beyond`: pass@1 at T=1 on the problems of `bench.beyond`. The last five are missing in older files."""
 GRID = (
     Column("size", a_whole), Column("seed", a_whole), Column("learning_rate", a_number),
     Column("epochs", a_number), Column("validation_pass_at_1", a_number),
@@ -39,6 +45,12 @@ GRID = (
 )  # fmt: skip
 """grid.csv: SFT's trainings. `chosen`: the best on the validation problems by pass@1 at T=1; `chosen_k`: by pass@k;
 `chosen_greedy`: at T=0."""
+TRIALS = (
+    Column("arm"), Column("size", a_whole), Column("seed", a_whole), Column("settings"),
+    Column("validation_pass_at_1", a_number), Column("validation_greedy", a_number),
+    Column("train_seconds", a_number), Column("chosen", a_flag),
+)  # fmt: skip
+"""trials.csv: the trainings of arms with `tune`. `chosen`: the best on the validation problems by pass@1 at T=1."""
 COUNTS = ("n", "correct", "greedy", "correct_k")
 """problems.parquet, after arm, size, seed and problem_id: samples, right ones, whether the answer at T=0 is right (1 or
 0), right ones behind pass@k."""
@@ -73,17 +85,20 @@ class Result:
 @dataclass
 class Found:
     """A whole run folder. `fell`: points without a pass@1. `by`: the points' errors by measure; the problems are
-    drawn alike for all. `samples`: of the T=1 evaluation, per problem; `k`: of pass@k. `table`: points.csv as it
-    stands, the fallen points last."""
+    drawn alike for all. `rates`: by measure, float64 [points, problems], NaN where a point did not see the problem.
+    `samples`: of the T=1 evaluation, per problem; `k`: of pass@k. `table`: points.csv as it stands, the fallen points
+    last."""
 
     points: list[Result]
     fell: list[Result]
     by: dict[str, Sample]
+    rates: dict[str, np.ndarray]
     k: int
     problems: int
     shared: bool
     samples: float
     grid: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
     costs: dict[str, Any]
     bench: dict[str, Any]
     bench_text: str
@@ -161,8 +176,8 @@ def read(folder: Path, draws: int = 2000) -> Found:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; `negrl bench` makes it")
-    file, grid = folder / "points.csv", folder / "grid.csv"
-    rows, as_it_stands = read_csv(file, POINTS), read_csv(file, [Column(c.name) for c in POINTS])
+    file, grid, trials = (folder / name for name in ("points.csv", "grid.csv", "trials.csv"))
+    rows, as_it_stands = read_csv(file, POINTS), read_csv(file, [Column(c.name, optional=c.optional) for c in POINTS])
     if nameless := next((i for i, row in enumerate(rows, start=2) if not row["arm"]), None):
         raise InputError(f"{file}, line {nameless}: the arm has no name")
     numbers = [c.name for c in POINTS if c.parse is not str]
@@ -187,9 +202,10 @@ def read(folder: Path, draws: int = 2000) -> Found:
     table = [row for _, row in sorted(zip(here, as_it_stands, strict=True), key=lambda pair: not pair[0])]
     return Found(
         points=points, fell=[p for p, measured in zip(every, here, strict=True) if not measured],
-        by={name: resample(keys, rate, draws) for name, rate in rates.items()}, k=k,
+        by={name: resample(keys, rate, draws) for name, rate in rates.items()}, rates=rates, k=k,
         problems=round(np.mean([len(s) for s in seen])), shared=len(set(seen)) == 1, samples=samples,
-        grid=read_csv(grid, GRID) if grid.is_file() else [], costs=_json(folder / "costs.json"),
+        grid=read_csv(grid, GRID) if grid.is_file() else [],
+        trials=read_csv(trials, TRIALS) if trials.is_file() else [], costs=_json(folder / "costs.json"),
         bench=bench, bench_text=bench_text, table=to_csv(POINTS, table),
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ runs/<name>/bench.yaml    the bench file as it was read, overrides applied
 runs/<name>/points.csv    one row a point (`results.POINTS`)
 runs/<name>/problems.parquet   the held-out samples behind it, by problem (`results.COUNTS`)
 runs/<name>/grid.csv      the trainings that SFT's settings were chosen from, on validation problems
+runs/<name>/trials.csv    the same of the arms with `tune`
 
 A finished point is kept, so a bench that was killed goes on where it was; one that fails does not stop the others.
 """
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from negrl.bench.page import to_csv
 from negrl.bench.sweep.measure import prepare, work
 from negrl.bench.sweep.points import Point, finished, given, key_of, needs, points, stored
-from negrl.bench.sweep.results import COUNTS, GRID, POINTS
+from negrl.bench.sweep.results import COUNTS, GRID, POINTS, TRIALS
 from negrl.bench.sweep.schema import Bench
 from negrl.progress import Reporter, thousands
 from negrl.store import write_atomic
@@ -102,7 +103,7 @@ def _next(bench: Bench, waiting: list[Point], running: dict[Future[None], Point]
 def _say(reporter: Reporter, bench: Bench, point: Point, count: str) -> None:
     record = stored(bench, point)
     row = record["row"]
-    if point.kind == "grid":
+    if point.kind in ("grid", "trial"):
         facts = [f"validation pass@1 {row['validation_pass_at_1']:.3f}"]
     else:
         facts = [f"pass@1 {row['pass_at_1']:.3f}", f"greedy {row['greedy']:.3f}"]
@@ -113,7 +114,7 @@ def _say(reporter: Reporter, bench: Bench, point: Point, count: str) -> None:
 
 
 def write_tables(bench: Bench, done: list[Point]) -> None:
-    """bench.yaml; points.csv, problems.parquet and grid.csv of the points that are done, in the bench's order."""
+    """All files of the run folder, of the points that are done, in the bench's order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from omegaconf import OmegaConf
@@ -123,7 +124,7 @@ def write_tables(bench: Bench, done: list[Point]) -> None:
     finished_ones = set(done)
     order = [point for point in points(bench) if point in finished_ones]
     records = {point: stored(bench, point) for point in order}
-    rows = [record["row"] for point, record in records.items() if point.kind != "grid"]
+    rows = [record["row"] for point, record in records.items() if point.kind not in ("grid", "trial")]
     write_atomic(bench.folder / "points.csv", to_csv(POINTS, rows))
     counted = [
         {"arm": p.arm, "size": p.size, "seed": p.seed, "problem_id": problem} | dict(zip(COUNTS, counts, strict=True))
@@ -137,6 +138,13 @@ def write_tables(bench: Bench, done: list[Point]) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(counted, schema=schema), buffer, compression="zstd")
     write_atomic(bench.folder / "problems.parquet", buffer.getvalue())
+    trials = []
+    for point in (p for p in order if p.kind == "trial"):
+        arm = Point("arm", point.arm, point.size, point.seed)
+        won_it = arm in records and given(bench, arm).choice == point.choice
+        trials.append(records[point]["row"] | {"chosen": won_it})
+    if trials:
+        write_atomic(bench.folder / "trials.csv", to_csv(TRIALS, trials))
     if bench.plan.sft is None:
         return
     winners = {(p.size, p.seed): given(bench, p) for p in order if p.kind == "sft"}

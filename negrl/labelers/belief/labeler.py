@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -37,10 +38,10 @@ class BeliefLabeler:
     """
 
     name = "belief"
-    needs: frozenset[Need] = frozenset({"beliefs", "branches"})
 
-    def __init__(self, confidence: float, best_of: int = 1):
-        self.confidence, self.best_of = confidence, best_of
+    def __init__(self, confidence: float, best_of: int = 1, calibrated: bool = True):
+        self.confidence, self.best_of, self.calibrated = confidence, best_of, calibrated
+        self.needs: frozenset[Need] = frozenset({"beliefs", "branches"} if calibrated else {"beliefs"})
 
     def start(self, tasks: Sequence[Task]) -> None:
         self._tasks = list(tasks)
@@ -49,7 +50,7 @@ class BeliefLabeler:
         for row, (t, _) in enumerate(self._rows):
             self._first_row.setdefault(t, row)
         self._fitted, self.rho = np.zeros(0), 1.0
-        if self._rows:
+        if self._rows and self.calibrated:
             self._calibrate()
 
     def _calibrate(self) -> None:
@@ -102,6 +103,8 @@ class BeliefLabeler:
         task = self._tasks[trace]
         if not task.beliefs:
             return [None] * len(task.steps)
+        if not self.calibrated:
+            return [*(self._believed(b) for b in task.beliefs[1:-1]), verdict_value(task.verdict)]
         at = self._first_row.get(trace, 0)
         fitted = (float(v) for v in self._fitted[at : at + len(task.steps) - 1])
         return [*(self._estimate(v) for v in fitted), verdict_value(task.verdict)]
@@ -111,8 +114,16 @@ class BeliefLabeler:
         plain = Estimate(value, max(0.0, value - half), min(1.0, value + half))
         return with_best_of(plain, self.confidence, self.best_of)
 
+    def _believed(self, belief: float) -> Estimate | None:
+        """A belief as a value. How far it is from the true one is not known, so its interval is [0, 1]."""
+        return with_best_of(Estimate(math.exp(belief), 0.0, 1.0), self.confidence, self.best_of)
+
     def advantages(self, trace: int) -> list[Difference | None]:
-        v0 = with_best_of(self._tasks[trace].v0, self.confidence, self.best_of)
+        task = self._tasks[trace]
+        if self.calibrated or not task.beliefs:
+            v0 = with_best_of(task.v0, self.confidence, self.best_of)
+        else:
+            v0 = self._believed(task.beliefs[0])
         return plain_differences(self.values(trace), v0)
 
 

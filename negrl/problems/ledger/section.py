@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from negrl.problems.base import TeacherFilter, WorldProblems
+from negrl.problems.ledger.line import WORDINGS
 
 Relation = Literal[
     "more", "fewer", "times", "half", "more_first", "fewer_first", "gain", "lose", "both", "most", "least"
@@ -29,6 +30,8 @@ class LedgerProblems(WorldProblems):
     """How many names and things there are to choose from; the seed decides which."""
     phrasings: int = Field(3, ge=1, le=3)
     """Ways to say the same."""
+    wordings: int = Field(1, ge=1, le=WORDINGS, exclude_if=lambda wordings: wordings == 1)
+    """Ways to write a line of a solution, drawn for each line."""
     relations: list[Relation] = Field(default_factory=lambda: list(get_args(Relation)))
     """How one amount follows from another. Drawn evenly: one that is listed twice comes twice as often."""
     rates: float = Field(0.2, ge=0, le=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from dataclasses import dataclass, field
@@ -9,13 +10,14 @@ from fractions import Fraction
 
 from negrl.problems.base import ProblemSet, draw_problems, held_out, teach
 from negrl.problems.ledger.draw import Story, draw
+from negrl.problems.ledger.line import read_line
 from negrl.problems.ledger.plan import EXACT, Operand, Plan, plan_of
 from negrl.problems.ledger.section import LedgerProblems
 from negrl.problems.ledger.text import read
 from negrl.problems.ledger.write import write
 from negrl.records import Json, Problem, stable_id, stable_seed
+from negrl.steps.facts import Fact
 
-_LINE = re.compile(r"(.*?) (-?[0-9]{1,18}) ([-+*/]|max|min) (-?[0-9]{1,18}) = (-?[0-9]{1,18}) (.*)")
 _ANSWER = re.compile(r"####[ \t]*(-?[0-9]{1,18})[ \t]*")
 
 
@@ -43,7 +45,7 @@ def _problem(section: LedgerProblems, split: str, story: Story) -> Problem:
     if split == "train":
         rng = random.Random(stable_seed("ledger-teacher", section.seed, prompt))
         rate, keep = section.teacher_habit_rate, section.teacher_filter
-        solution = teach(lambda r: write(plan, section.habits, r, rng), rate, keep, gold)
+        solution = teach(lambda r: write(plan, section.habits, r, rng, section.wordings), rate, keep, gold)
     return Problem(
         problem_id=stable_id("ledger", prompt),
         source="ledger",
@@ -68,7 +70,7 @@ class World:
         rng = random.Random(stable_seed("ledger-text", section.seed))
         while len(texts) < count:
             story = draw(rng, section)
-            solution, _ = write(story.plan, section.habits, section.habit_rate, rng)
+            solution, _ = write(story.plan, section.habits, section.habit_rate, rng, section.wordings)
             if not held_out("ledger", story.plan.key):
                 texts.append((story.prompt, solution))
         return texts
@@ -89,6 +91,27 @@ class World:
             return float(read_so_far.answer == int(problem.gold))
         return float(plan.values(read_so_far.written)[-1] == int(problem.gold))
 
+    def facts(self, problem: Problem, text: str) -> list[Fact]:
+        """What each line claims: which quantity, and the result. A line that claims none is a fact by its words."""
+        plan = _plan(problem.prompt)
+        found: list[Fact] = []
+        before, end = _Followed(), 0
+        for line in text.split("\n"):
+            end += len(line)
+            now = _follow(plan, text[:end])
+            new = [f"{i}={result}" for i, result in now.written.items() if i not in before.written]
+            if now.answer is not None and before.answer is None:
+                new.append(f"answer={now.answer}")
+            if line.strip():
+                found.append(Fact(end, new[0] if new else line.strip()))
+            before, end = now, end + 1
+        return found
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(prompt: str) -> Plan:
+    return plan_of(read(prompt))
+
 
 @dataclass
 class _Followed:
@@ -108,22 +131,20 @@ def _follow(plan: Plan, text: str) -> _Followed:
             first, found.answer = found.answer is None, int(match[1])
             found.verdicts.append(first and found.written.get(len(plan.steps) - 1) == found.answer)
             continue
-        match = _LINE.fullmatch(line)
+        said = read_line(line)
         claimed = next(
-            (i for i, s in enumerate(plan.steps) if match and i not in found.written
-             and (s.head, s.tail) == (match[1], match[6])), None,
+            (i for i, s in enumerate(plan.steps) if said and i not in found.written
+             and (s.head, s.tail) == (said.head, said.tail)), None,
         )  # fmt: skip
-        if match is None or claimed is None:
+        if said is None or claimed is None:
             found.verdicts.append(False)
             continue
-        step, op = plan.steps[claimed], match[3]
-        a, b = int(match[2]), int(match[4])
+        step, op, operands = plan.steps[claimed], said.op, [said.a, said.b]
         meant = [_amount(step.left, found.written), _amount(step.right, found.written)]
-        result = int(match[5])
-        same = [a, b] == meant or (op not in "-/" and [b, a] == meant)
-        exact = op == step.op and same and EXACT[op](Fraction(a), Fraction(b)) == result
+        same = operands == meant or (op not in "-/" and operands[::-1] == meant)
+        exact = op == step.op and same and EXACT[op](Fraction(said.a), Fraction(said.b)) == said.result == said.said
         found.verdicts.append(found.answer is None and exact)  # an answer ends a response: no line after it is right
-        found.written[claimed] = result
+        found.written[claimed] = said.said
     return found
 
 

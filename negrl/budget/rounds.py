@@ -1,0 +1,112 @@
+"""How many samples the next round has, and whether there is one.
+
+Many small rounds of fresh samples are worth more than anything else that the same tokens buy (docs/budget.md), so a
+round has just enough samples to train on: `PER_PROBLEM` of each problem in the band on average. As problems are solved,
+rounds get smaller, and there are more of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from negrl.budget.allocation import Allocation, believe
+from negrl.budget.amount import AUTO, Budget
+from negrl.budget.passrate import pass_rate
+
+PER_PROBLEM = 4
+"""Samples of a problem in the band, on average."""
+ROUNDS_AT_LEAST = 4
+"""Into which a budget is divided that is too small for more."""
+CONFIDENCE = 0.9
+"""Of the one-sided bound by which `auto` sees a rise of the pass rate."""
+PATIENCE = 2
+"""Rounds over which `auto` looks for one."""
+_MOST_ROUNDS = 32  # of auto
+_HARDLY_ANY = 0.05  # the share of problems in the band at which auto ends
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The fresh samples of one problem in one round. `judged`: those that the verifier could judge."""
+
+    samples: int
+    judged: int
+    right: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that is over. `drawn`: by problem id."""
+
+    allocation: Allocation
+    drawn: Mapping[str, Drawn]
+    rollouts: int
+    rollout_tokens: int
+
+    @property
+    def samples(self) -> int:
+        return sum(one.samples for one in self.drawn.values())
+
+    @property
+    def sample_tokens(self) -> int:
+        return sum(one.tokens for one in self.drawn.values())
+
+    @property
+    def tokens(self) -> int:
+        return self.sample_tokens + self.rollout_tokens
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Problem id -> (right, judged)."""
+        return {problem: (one.right, one.judged) for problem, one in self.drawn.items()}
+
+
+def left(budget: Budget, rounds: Sequence[Round]) -> int | None:
+    """Tokens that are not spent yet; None where there is no limit."""
+    return None if budget == AUTO else max(0, budget - sum(one.tokens for one in rounds))
+
+
+def next_size(budget: Budget, rounds: Sequence[Round], problems: Sequence[str], max_tokens: int) -> int:
+    """Samples of the next round; 0 where the budget has nothing left for one.
+
+    Args:
+        rounds: those that are over.
+        max_tokens: of a sample. Before the first round nothing else is known of how long they are.
+    """
+    beliefs = believe(problems, [one.counts for one in rounds])
+    inside = sum(belief.band == "band" for belief in beliefs.values())
+    wanted = max(PER_PROBLEM * inside, len(problems))
+    remaining = left(budget, rounds)
+    if remaining is None:
+        return wanted
+    price = rounds[-1].tokens / rounds[-1].samples if rounds else max_tokens
+    affordable = math.floor(remaining / price)
+    if rounds and affordable < rounds[-1].samples / 4:
+        return 0  # a rest, since samples were shorter than those before
+    least = max(1, ROUNDS_AT_LEAST - len(rounds))
+    size = min(wanted, max(affordable // least, min(2, affordable)))
+    # Too little would be left for another round.
+    return affordable if least == 1 and affordable - size < size / 2 else size
+
+
+def stop_reason(budget: Budget, rounds: Sequence[Round], problems: Sequence[str], max_tokens: int) -> str | None:
+    """Why there is no next round; None: there is one."""
+    if budget != AUTO:
+        return None if next_size(budget, rounds, problems, max_tokens) else "the budget is spent"
+    beliefs = believe(problems, [one.counts for one in rounds])
+    inside = sum(belief.band == "band" for belief in beliefs.values())
+    if rounds and inside < _HARDLY_ANY * len(problems):
+        return f"{inside} of {len(problems)} problems are left to learn from"
+    if len(rounds) >= _MOST_ROUNDS:
+        return f"{_MOST_ROUNDS} rounds, which is as many as auto takes"
+    if len(rounds) > PATIENCE:
+        now, before = (pass_rate(one.allocation, one.counts) for one in (rounds[-1], rounds[-1 - PATIENCE]))
+        if now.rise_at_least(before, CONFIDENCE) <= 0:
+            return (
+                f"no rise of the pass rate over {PATIENCE} rounds ({before.mean:.3f} to {now.mean:.3f}, "
+                f"one-sided {CONFIDENCE:.0%} interval)"
+            )
+    return None
