@@ -1,10 +1,10 @@
 """False answers that were thought up without a look at false_answers.py, by the idea behind them.
 
 Each would be an easy way to game a verifier that reads less than what is written. Of the 777 first tried, 153 were
-called correct. The rules were then tuned on them, so they say nothing of attacks that nobody has tried. 20 that are still
-called correct are left out: those that are right by a convention (AB = BA, 100% for 100, x^2 = 3 where 3 is asked for, a
-unit where the gold answer names none), arguable ones (`5 ML` for `5 mL`, `90 rad` for `90`), and three holes: "it is close
-to \\boxed{43}", a box in an indented code block, and `\\boxed{44} \\boxed{43}`.
+called correct. The rules were then tuned on them, so they say nothing of attacks that nobody has tried. 20 that are
+still called correct are left out: those that are right by a convention (AB = BA, 100% for 100, x^2 = 3 where 3 is asked
+for, a unit where the gold answer names none), arguable ones (`5 ML` for `5 mL`, `90 rad` for `90`), and three holes:
+"it is close to \\boxed{43}", a box in an indented code block, and `\\boxed{44} \\boxed{43}`.
 """
 
 # fmt: off
