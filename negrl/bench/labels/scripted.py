@@ -141,7 +141,7 @@ class ScriptedEngine:
             self.places[(*so_far, *ids)] = (plan, results)
         eos: Any = self.tokenizer.eos_token_id
         write(f"#### {results[len(plan.steps) - 1]}", 1.0, eos)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return Completion(ids, logprobs, text, "stop")
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
