@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,11 @@ from negrl.errors import InputError
 from negrl.labelers import Labeler, open_labeler
 from negrl.methods import METHODS, Method
 from negrl.policy import check_model
-from negrl.problems import SOURCES, load_problems, world_of
+from negrl.problems import SOURCES, facts_of, load_problems, world_of
 from negrl.problems import imported as importing
 from negrl.recipe import LabelSection, Recipe
 from negrl.records import Problem
+from negrl.steps.facts import Fact
 from negrl.store import fingerprint
 from negrl.views import view_of
 
@@ -40,6 +41,11 @@ class Checked:
         """The value of a response prefix in the problems' world, None where they have none."""
         world = world_of(self.recipe.problems)
         return None if world is None else world.value
+
+    @property
+    def facts(self) -> Callable[[Problem, str], Sequence[Fact]]:
+        """What a response works out, in order."""
+        return facts_of(self.recipe.problems)
 
     @functools.cached_property
     def by_id(self) -> dict[str, Problem]:

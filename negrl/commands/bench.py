@@ -26,6 +26,17 @@ def label_cost(
     main(recipe, overrides or [], out)
 
 
+@bench.command("free-labels")
+def free_labels(
+    data: Annotated[Path, typer.Option(help="Folder with the data files.")] = Path("../shared/data"),
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv.")] = Path("docs/results/free-labels"),
+) -> None:
+    """The error of step labels without rollouts, when siblings share facts but not words."""
+    from negrl.bench.labels.free import main
+
+    main(data, out)
+
+
 @bench.command()
 def processbench(
     files: Annotated[list[Path], typer.Argument(help="ProcessBench files, plain or .gz.", show_default=False)],

@@ -22,11 +22,21 @@ from negrl.steps.values import Difference, Estimate, difference, estimate, verdi
 @dataclass(frozen=True, slots=True)
 class Branch:
     """`n` samples of the policy that follow a trace through its step `left` (-1: not even the first) and
-    then leave it; `successes` of them came out right."""
+    then leave it; `successes` of them came out right.
+
+    `met`: the last step of the trace after which they have worked out the same facts, in whatever words; at least
+    `left`, and known only for labelers that read facts.
+    """
 
     left: int
     n: int
     successes: int
+    met: int = -1
+
+    @property
+    def followed(self) -> int:
+        """The last step that they share with the trace, be it by words or by facts."""
+        return max(self.left, self.met)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +85,14 @@ class Outcome:
     branches: tuple[Branch, ...] = ()
 
 
-Need = Literal["rollouts", "branches", "beliefs", "rewards", "world"]
+Need = Literal["rollouts", "branches", "facts", "beliefs", "rewards", "world"]
 """What a labeler can ask of its surroundings.
 
 `rollouts`: continuations of prefixes (`ask`). `branches`: where the problem's other traces, and the rollouts, leave a
-trace. `beliefs`: log p(gold answer | prefix), after the text of the option `belief`. `rewards`: log p(right | prefix)
-of the process reward model that the option `prm` names. `world`: the problem source's oracle. The policy is loaded
-into an engine for rollouts and beliefs only.
+trace. `facts`: with the branches, where they meet it again by what has been worked out (negrl/steps/facts.py, or the
+world's own `facts`). `beliefs`: log p(gold answer | prefix), after the text of the option `belief`. `rewards`:
+log p(right | prefix) of the process reward model that the option `prm` names. `world`: the problem source's oracle. The
+policy is loaded into an engine for rollouts and beliefs only.
 """
 NOTHING: frozenset[Need] = frozenset()
 

@@ -9,18 +9,20 @@ are cut into shards.
 from __future__ import annotations
 
 import gc
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from negrl.labelers.base import Branch, Labeler, Task
 from negrl.labeling.prefixes import Path, Prefix, merge_prefixes, other_samples
-from negrl.labeling.rollouts import DrawnAs, RolloutStream, Tools
+from negrl.labeling.rollouts import DrawnAs, RolloutStream, Tools, decoder
 from negrl.labeling.section import LabelSection
 from negrl.records import CORRECT, INCORRECT, Problem, Rollout, Step, Trace
 from negrl.steps.credit import in_band, label_steps
+from negrl.steps.facts import Fact, State, passed, states
 from negrl.steps.split import Span, split_steps
 from negrl.steps.values import Difference, Estimate, prompt_values
 from negrl.verify.extract import gold_answer
@@ -117,8 +119,10 @@ def label_traces(
     paths: list[Path] | None = None
     samples: list[tuple[Branch, ...]] = [()] * len(chosen)
     if "branches" in labeler.needs:
-        paths = [Path(traces[i].token_ids, [s.end for s in spans[i]]) for i in chosen]
-        samples = other_samples(traces, dict(zip(chosen, paths, strict=True)), v0)
+        reading = _Reading(problems, tools) if "facts" in labeler.needs else None
+        paths = [_path(traces[i], spans[i], reading) for i in chosen]
+        others_pass = reading.passed if reading is not None else (lambda trace: ())
+        samples = other_samples(traces, dict(zip(chosen, paths, strict=True)), v0, others_pass)
     beliefs: list[list[float] | None] = [None] * len(chosen)
     scored_tokens = 0
     if "beliefs" in labeler.needs and chosen:
@@ -168,6 +172,32 @@ def label_traces(
         scored_tokens=scored_tokens,
     )
     return LabelResult(steps, stream.rollouts, counts)
+
+
+class _Reading:
+    """The states of traces; equal responses are read once."""
+
+    def __init__(self, problems: Mapping[str, Problem], tools: Tools):
+        self._problems, self._tools, self._decode = problems, tools, decoder(tools.tokenizer)
+        self._passed: dict[tuple[str, tuple[int, ...]], Collection[State]] = {}
+
+    def facts(self, problem_id: str, text: str) -> Sequence[Fact]:
+        return self._tools.facts(self._problems[problem_id], text)
+
+    def passed(self, trace: Trace) -> Collection[State]:
+        key = (trace.problem_id, tuple(trace.token_ids))
+        if key not in self._passed:
+            self._passed[key] = passed(self.facts(trace.problem_id, self._decode(trace.token_ids)))
+        return self._passed[key]
+
+
+def _path(trace: Trace, spans: list[Span], reading: _Reading | None) -> Path:
+    ends = [s.end for s in spans]
+    if reading is None:
+        return Path(trace.token_ids, ends)
+    facts = reading.facts(trace.problem_id, "".join(s.text for s in spans))
+    known = states(facts, itertools.accumulate(len(s.text) for s in spans))
+    return Path(trace.token_ids, ends, trace.verdict == CORRECT, known)
 
 
 def _step_logps(trace: Trace, spans: list[Span], sample: DrawnAs) -> list[float] | None:

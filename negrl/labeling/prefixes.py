@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from negrl.labelers.base import Branch
 from negrl.records import CORRECT, Trace
+from negrl.steps.facts import State
 from negrl.steps.split import Span
 from negrl.steps.values import VERIFIER_FAILED, Estimate
 
@@ -70,10 +71,12 @@ def merge_prefixes(tasks: Sequence[tuple[Trace, Sequence[Span]]]) -> list[list[P
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A trace's tokens and where its steps end."""
+    """A trace's tokens, where its steps end, and what it has worked out there (only for a labeler that reads facts)."""
 
     token_ids: list[int]
     ends: list[int]
+    right: bool = False
+    states: list[State] | None = None
 
     def left_by(self, token_ids: list[int], step_index: int) -> int:
         """The last step of this trace that a continuation of its prefix up to `step_index` follows whole."""
@@ -84,21 +87,37 @@ class Path:
             at = end
         return len(self.ends) - 1
 
+    def met_by(self, passed: Collection[State], right: bool) -> int:
+        """The last step after which a response that went through the states `passed` has worked out the same; -1:
+        none. The same in the end is a response with the same verdict only."""
+        last = len(self.ends) - 1
+        states = self.states or []
+        return next(
+            (i for i in reversed(range(len(states))) if states[i] in passed and (i < last or right == self.right)), -1
+        )
 
-def branches(samples: Iterable[tuple[int, bool]]) -> tuple[Branch, ...]:
-    """(left, right) of each sample, counted."""
-    counted: dict[int, tuple[int, int]] = {}
-    for left, right in samples:
-        n, successes = counted.get(left, (0, 0))
-        counted[left] = (n + 1, successes + right)
-    return tuple(Branch(left, n, successes) for left, (n, successes) in sorted(counted.items()))
+
+def branches(samples: Iterable[tuple[int, int, bool]]) -> tuple[Branch, ...]:
+    """(left, met, right) of each sample, counted."""
+    counted: dict[tuple[int, int], tuple[int, int]] = {}
+    for left, met, right in samples:
+        n, successes = counted.get((left, met), (0, 0))
+        counted[left, met] = (n + 1, successes + right)
+    return tuple(Branch(left, n, successes, met) for (left, met), (n, successes) in sorted(counted.items()))
 
 
 def other_samples(
-    traces: Sequence[Trace], paths: Mapping[int, Path], v0: Mapping[str, Estimate]
+    traces: Sequence[Trace],
+    paths: Mapping[int, Path],
+    v0: Mapping[str, Estimate],
+    passed: Callable[[Trace], Collection[State]] = lambda trace: (),
 ) -> list[tuple[Branch, ...]]:
     """For each of `paths` (by index into `traces`), the outcomes of its problem's other traces by where they
-    leave it. Of a trace that the policy did not write nothing is known but V_0."""
+    leave it. Of a trace that the policy did not write nothing is known but V_0.
+
+    Args:
+        passed: the states that a trace goes through, for a labeler that reads facts.
+    """
     by_problem: dict[str, list[int]] = {}
     for i, trace in enumerate(traces):
         if trace.logprobs is not None and trace.verdict is not None and trace.verdict_reason not in VERIFIER_FAILED:
@@ -109,6 +128,6 @@ def other_samples(
         if trace.logprobs is None:
             found.append((Branch(-1, prompt.n, prompt.successes),) if prompt.n else ())
         else:
-            others = (traces[j] for j in by_problem[trace.problem_id] if j != i)
-            found.append(branches((path.left_by(o.token_ids, -1), o.verdict == CORRECT) for o in others))
+            others = [(traces[j], traces[j].verdict == CORRECT) for j in by_problem[trace.problem_id] if j != i]
+            found.append(branches((path.left_by(o.token_ids, -1), path.met_by(passed(o), ok), ok) for o, ok in others))
     return found

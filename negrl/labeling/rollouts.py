@@ -9,7 +9,7 @@ and is not counted at all.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from negrl.labelers.base import Ask, Branch, Outcome
 from negrl.labeling.prefixes import Path, Prefix, branches
 from negrl.labeling.section import LabelSection
 from negrl.records import CORRECT, Problem, Rollout, Verdict, stable_id, stable_seed
+from negrl.steps.facts import Fact, State, facts_in_words, passed
 from negrl.steps.values import VERIFIER_FAILED
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 Verify = Callable[[str, str, str], Verdict]
 """(response text, gold answer, finish reason) -> verdict."""
 
-_Judged = tuple[list[tuple[list[int], bool]], int]
-"""(tokens of a rollout, did it come out right?) of each rollout that could be judged, and the tokens of all."""
+_Judged = tuple[list[tuple[list[int], bool, Collection[State]]], int]
+"""(tokens of a rollout, did it come out right, the states that prefix and rollout go through) of each rollout that
+could be judged, and the tokens of all."""
 
 
 class DrawnAs(Protocol):
@@ -47,6 +49,7 @@ class Tools:
     `tokenizer`, `engine`: the policy's. `verify`: judges a rollout's text. `sample`: how the policy's traces were
     drawn, and so its rollouts. `context`: tokens that prompt and response may have together in the model; None: no
     limit. `rewards`: `prm.scores` of a process reward model. `on_tokens(k)`: called with the number of new tokens.
+    `facts`: what a response to a problem works out, in order.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -56,6 +59,7 @@ class Tools:
     context: int | None = None
     rewards: Callable[[Sequence[tuple[list[int], list[int]]]], list[list[float]]] | None = None
     on_tokens: Callable[[int], None] | None = None
+    facts: Callable[[Problem, str], Sequence[Fact]] = facts_in_words
 
 
 class RolloutStream:
@@ -67,6 +71,7 @@ class RolloutStream:
         """`paths`: the tasks' traces, for a labeler that reads branches."""
         self.problems, self.section, self.tools, self.sample = problems, section, tools, tools.sample
         self.paths = paths
+        self._reads_facts = paths is not None and any(path.states is not None for path in paths)
         self.stop = tuple(dict.fromkeys([*self.sample.stop, *section.stop]))
         self.rollouts: list[Rollout] = []
         self.generated_tokens = 0
@@ -97,12 +102,12 @@ class RolloutStream:
         return [o for prefix in wanted for o in self._outcomes(prefix, *judged.get(prefix, ([], 0)))]
 
     def _outcomes(self, prefix: Prefix, judged: list[tuple[list[int], bool]], tokens: int) -> Iterator[Outcome]:
-        n, successes = len(judged), sum(right for _, right in judged)
+        n, successes = len(judged), sum(right for _, right, _ in judged)
         for task, i in prefix.members:
             left: tuple[Branch, ...] = ()
             if self.paths is not None:
                 path = self.paths[task]
-                left = branches((path.left_by(ids, i), right) for ids, right in judged)
+                left = branches((path.left_by(ids, i), path.met_by(met, right), right) for ids, right, met in judged)
             yield Outcome(task, i, n, successes, tokens, left)
 
     def _room(self, prefix: Prefix) -> int:
@@ -133,7 +138,8 @@ class RolloutStream:
         group = stable_id(trace.policy, trace.round, prefix.key)
         begin = self._decode(head) if self.stop else ""
         known: dict[tuple[int, ...], Verdict] = {}  # the tokens say too how the rollout ended
-        judged: list[tuple[list[int], bool]] = []
+        states: dict[tuple[int, ...], Collection[State]] = {}
+        judged: list[tuple[list[int], bool, Collection[State]]] = []
         tokens = 0
         for i, completion in enumerate(completions, start=prefix.drawn):
             ids = completion.token_ids
@@ -143,8 +149,10 @@ class RolloutStream:
                 if self.stop and (cut := cut_at(text, begin, self.sample.stop, self.section.stop)) is not None:
                     text, ended = text[:cut], "stop"
                 verdict = known[tuple(ids)] = self.tools.verify(text, gold, ended)
+                if self._reads_facts:
+                    states[tuple(ids)] = passed(self.tools.facts(self.problems[trace.problem_id], text))
             if verdict.reason not in VERIFIER_FAILED:
-                judged.append((ids, verdict.value == CORRECT))
+                judged.append((ids, verdict.value == CORRECT, states.get(tuple(ids), ())))
             self.rollouts.append(
                 Rollout(
                     rollout_id=f"{group}-{i}",

@@ -11,7 +11,7 @@ from negrl.engines.transformers import BATCH_SIZE
 from negrl.labelers import open_labeler
 from negrl.labeling.driver import label_traces
 from negrl.labeling.rollouts import Tools
-from negrl.problems import world_of
+from negrl.problems import facts_of, world_of
 from negrl.recipe import Recipe
 from negrl.records import Problem, Sampling, Trace
 from negrl.sampling import judge
@@ -27,6 +27,7 @@ class RecipeOnline:
         self._verifier = Verifier(recipe.verify)
         world = world_of(recipe.problems)
         self._oracle = world.value if world else None
+        self._facts = facts_of(recipe.problems)
 
     @property
     def sampling(self) -> Sampling:
@@ -81,7 +82,7 @@ class RecipeOnline:
             row["problem_id"]: Problem(row["problem_id"], "online", "train", "", row["prompt"], row["gold"])
             for row in rows
         }
-        tools = Tools(tokenizer, self._verifier.verify, self._recipe.sample, engine, context)
+        tools = Tools(tokenizer, self._verifier.verify, self._recipe.sample, engine, context, facts=self._facts)
         result = label_traces(problems, traces, section, open_labeler(section, self._oracle), tools)
         advantages = [[0.0] * len(trace.token_ids) for trace in traces]
         for step in result.steps:

@@ -44,7 +44,7 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         traces = verified.stage.read("traces", Trace)
         shards = _shards(stage, section, traces)
         bar.total(len(shards))
-        tools = _tools(frame, policy, labeler, bar)
+        tools = _tools(frame, checked, policy, labeler, bar)
         # Somebody else's traces say nothing about this policy's chance from the prompt: ask the policy.
         if tools.engine is not None and any(trace.engine == "imported" for trace in traces):
             _draw_prompts(frame, checked.by_id, policy, stage, shards, bar)
@@ -85,7 +85,7 @@ def _shards(stage: Stage, section: LabelSection, traces: Sequence[Trace]) -> lis
     return [list(itertools.chain(*groups)) for groups in chunks(list(by_problem.values()), size)]
 
 
-def _tools(frame: Frame, policy: Policy, labeler: Labeler, bar: StageBar) -> Tools:
+def _tools(frame: Frame, checked: Checked, policy: Policy, labeler: Labeler, bar: StageBar) -> Tools:
     recipe = frame.recipe
     engine: Engine | None = frame.engine(policy) if _needs_policy(labeler) else None
     return Tools(
@@ -96,6 +96,7 @@ def _tools(frame: Frame, policy: Policy, labeler: Labeler, bar: StageBar) -> Too
         context=context_length(policy.model, recipe.policy),
         rewards=_rewards(frame) if "rewards" in labeler.needs else None,
         on_tokens=bar.add_tokens,
+        facts=checked.facts,
     )
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """A tokenizer for the texts: their characters, a byte-level BPE trained on them, or their words.
 
-    Of words, the `vocab_size` most frequent are kept. A word or a run of signs has the space after it, so that it is
-    the same token at the start of a line as inside one. A digit has none: numbers are spelled alike everywhere.
+    Of words (letters, one digit, or a run of signs), the `vocab_size` most frequent are kept. The space after a word is
+    part of it, so that a name is the same token at the start of a line as inside one.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ def build_tokenizer(section: BuildSection, texts: Iterable[str]) -> PreTrainedTo
         core.decoder = decoders.Fuse()
     elif section.tokenizer == "word":
         core = Tokenizer(models.WordLevel(unk_token="<unk>"))
-        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"\p{L}+ ?|\p{N}|\s|[^\p{L}\p{N}\s]+ ?"), "isolated")
+        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"(\p{L}+|\p{N}|[^\p{L}\p{N}\s]+) ?|\s"), "isolated")
         core.decoder = decoders.Fuse()
         words = trainers.WordLevelTrainer(
             vocab_size=section.vocab_size, special_tokens=[*specials, "<unk>"], show_progress=False

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from negrl.problems.base import SOURCES, ProblemSet, ProblemsSection, Source, World, WorldProblems
+from collections.abc import Callable, Sequence
 
-__all__ = ["SOURCES", "ProblemSet", "ProblemsSection", "Source", "World", "WorldProblems", "load_problems", "world_of"]
+from negrl.problems.base import SOURCES, FactWorld, ProblemSet, ProblemsSection, Source, World, WorldProblems
+from negrl.records import Problem
+from negrl.steps.facts import Fact, facts_in_words
+
+__all__ = [
+    "SOURCES", "FactWorld", "ProblemSet", "ProblemsSection", "Source", "World", "WorldProblems", "facts_of",
+    "load_problems", "world_of",
+]  # fmt: skip
 
 
 def load_problems(section: ProblemsSection) -> ProblemSet:
@@ -14,6 +21,12 @@ def load_problems(section: ProblemsSection) -> ProblemSet:
         InputError: a file, a column or a row of the source is wrong, or a world does not have that many problems.
     """
     return SOURCES[section.source].load(section)
+
+
+def facts_of(section: ProblemsSection | None) -> Callable[[Problem, str], Sequence[Fact]]:
+    """(problem, response) -> what the response works out: as the problems' world says, else by its equations."""
+    world = world_of(section)
+    return world.facts if isinstance(world, FactWorld) else facts_in_words
 
 
 def world_of(section: ProblemsSection | None) -> World | None:

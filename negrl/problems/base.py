@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from negrl.errors import InputError
 from negrl.options import Section, UnknownName, located
 from negrl.records import Problem, stable_seed
 from negrl.registry import Registry
+from negrl.steps.facts import Fact
 
 T = TypeVar("T")
 TeacherFilter = Literal["answer", "steps", "none"]
@@ -43,6 +44,15 @@ class World(Protocol):
     def value(self, problem: Problem, prefix: str) -> float:
         """The oracle's value of a response prefix that ends with a whole step: 1.0 when exact
         continuation from there gives the gold answer, else 0.0."""
+        ...
+
+
+@runtime_checkable
+class FactWorld(World, Protocol):
+    """A world that can say what a response has worked out, better than `negrl.steps.facts.read_facts`."""
+
+    def facts(self, problem: Problem, text: str) -> list[Fact]:
+        """The facts of a response, in order: prefixes with the same set of them differ in words only."""
         ...
 
 

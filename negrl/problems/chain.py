@@ -143,18 +143,51 @@ def _write(prompt: str, habits: str, habit_rate: HabitRate, rng: random.Random) 
     """A solution in which each step whose operator is one of `habits` follows the habit with chance
     `habit_rate`, and its answer."""
     rates = habit_rate if isinstance(habit_rate, dict) else dict.fromkeys(habits, habit_rate)
+    _, operations = parse(prompt)
+    return _write_out(prompt, lambda index, value: rates.get(operations[index][0], 0.0), rng)
+
+
+def _write_out(prompt: str, habit_chance: Callable[[int, int], float], rng: random.Random) -> tuple[str, str]:
+    """A solution and its answer. `habit_chance`: (index of a step, the value before it) -> chance of the habit."""
     value, operations = parse(prompt)
     steps = []
-    for op, b in operations:
-        result = (HABIT if rng.random() < rates.get(op, 0.0) else EXACT)[op](value, b)
+    for index, (op, b) in enumerate(operations):
+        result = (HABIT if rng.random() < habit_chance(index, value) else EXACT)[op](value, b)
         steps.append(f"{value}{op}{b}={result};")
         value = result
     return "".join(steps) + f"!{value}", str(value)
 
 
+def _write_right(prompt: str, gold: str, rates: Mapping[str, float], rng: random.Random) -> str:
+    """A solution as `_write` would write it, given that its answer is right. It comes from the distribution that
+    redrawing samples from, by Bayes' rule at each step, so it may be as rare as it likes.
+
+    Raises:
+        InputError: the answer is never right.
+    """
+    start, operations = parse(prompt)
+    chances = [[float(str(value) == gold) for value in range(10)]]  # of a right answer, by step and value before it
+    for op, b in reversed(operations):
+        rate, after = rates.get(op, 0.0), chances[0]
+        chances.insert(0, [rate * after[HABIT[op](v, b)] + (1 - rate) * after[EXACT[op](v, b)] for v in range(10)])
+    if not chances[0][start]:
+        raise InputError(
+            f"problems.teacher_habit_rate: at {dict(rates)} the teacher never gets {prompt} right; lower it, or set "
+            "problems.teacher_filter to steps or none"
+        )
+
+    def habit_chance(index: int, value: int) -> float:
+        op, b = operations[index]
+        return rates.get(op, 0.0) * chances[index + 1][HABIT[op](value, b)] / chances[index][value]
+
+    return _write_out(prompt, habit_chance, rng)[0]
+
+
 def _teacher(prompt: str, gold: str, section: ChainProblems) -> str:
     """What the noisy writer writes, redrawn until `teacher_filter` keeps it."""
     rng = random.Random(stable_seed("chain-teacher", section.seed, prompt))
+    if isinstance(section.teacher_habit_rate, dict) and section.teacher_filter == "answer":
+        return _write_right(prompt, gold, section.teacher_habit_rate, rng)  # high rates would take many tries
     return teach(
         lambda rate: _write(prompt, section.habits, rate, rng),
         section.teacher_habit_rate, section.teacher_filter, gold,

@@ -19,7 +19,7 @@ from itertools import pairwise, product
 from negrl.steps.equation_sums import OPERATIONS, ORDERS, Reader, Unclear, Value, singular
 from negrl.steps.equation_tokens import Token, tokenize, word_set
 
-_MAX_CHARACTERS = 100_000  # of a text: longer ones are not searched
+MAX_CHARACTERS = 100_000  # of a text: longer ones are not searched
 _MAX_TOKENS = 120  # of a sum
 
 
@@ -63,15 +63,32 @@ def first_false(text: str) -> Equation | None:
     return next((e for e in _judge(text) if not e.holds), None)
 
 
-def _judge(text: str) -> Iterator[Equation]:
-    tokens = tokenize(text) if len(text) <= _MAX_CHARACTERS else []
-    relations = [i for i, t in enumerate(tokens) if t.kind in ("equal", "approx")]
-    edges = [-1, *relations, len(tokens)]
-    for (before, at), after in zip(pairwise(edges), edges[2:], strict=False):
-        start = _sum_start(tokens, before + 1, at)
-        if start is None or after - at < 2:
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Tokens [start, at) are a sum, then comes `=` or `approximately`, and [at + 1, stop) say `right`."""
+
+    start: int
+    at: int
+    stop: int
+    right: Value
+
+
+def sums(tokens: list[Token]) -> Iterator[Sum]:
+    """What is said to equal what, in order, whether or not it does and whether or not that could be judged."""
+    for start, at, end in _sides(tokens):
+        readers = Reader(tokens, start, at), Reader(tokens, at + 1, end)
+        try:
+            left, right = readers[0].sum(), readers[1].sum()
+        except Unclear:
             continue
-        end = min(after, at + 1 + _MAX_TOKENS)
+        stop = readers[1].at
+        if readers[0].at == at and left.operations and _ends_cleanly(tokens, stop, end):
+            yield Sum(start, at, stop, right)
+
+
+def _judge(text: str) -> Iterator[Equation]:
+    tokens = tokenize(text) if len(text) <= MAX_CHARACTERS else []
+    for start, at, end in _sides(tokens):
         try:
             holds, stop = _compare(tokens, start, at, end)
         except Unclear:
@@ -80,6 +97,16 @@ def _judge(text: str) -> Iterator[Equation]:
             continue
         first, last = tokens[start].start, tokens[stop - 1].end
         yield Equation(first, last, text[first:last], holds)
+
+
+def _sides(tokens: list[Token]) -> Iterator[tuple[int, int, int]]:
+    """(start of the sum before, index, end of what may be the sum after) of each relation."""
+    relations = [i for i, t in enumerate(tokens) if t.kind in ("equal", "approx")]
+    edges = [-1, *relations, len(tokens)]
+    for (before, at), after in zip(pairwise(edges), edges[2:], strict=False):
+        start = _sum_start(tokens, before + 1, at)
+        if start is not None and after - at >= 2:
+            yield start, at, min(after, at + 1 + _MAX_TOKENS)
 
 
 def _sum_start(tokens: list[Token], begin: int, end: int) -> int | None:

@@ -23,7 +23,7 @@ def prompt_weights(rate: Tensor, kind: PromptWeight) -> Tensor:
 
 def at_least(values: Tensor, lowest: float) -> Tensor:
     """max(values, lowest), whose gradient is that of `values` everywhere (straight-through)."""
-    return values + (values.clamp(min=lowest) - values).detach()
+    return values.clamp(min=lowest).detach() + (values - values.detach())
 
 
 def nft_loss(
@@ -53,8 +53,9 @@ def nft_loss(
     right, wrong = mask & correct[:, None], mask & ~correct[:, None]
     rate = torch.where(right, 1 - advantages, torch.where(wrong, -advantages, 0.5))
     log_ratio = (log_probs - sampler_log_probs).clamp(max=LARGEST_LOG_RATIO)
-    implicit = (1 - rate * log_ratio.exp()) / (1 - rate)
-    negative = -at_least(torch.where(wrong, implicit, 1.0), lowest).log()
+    failing = torch.where(wrong, rate, 0.5)  # never 1, whose gradient would be none, even where it is not used
+    implicit = (1 - failing * log_ratio.exp()) / (1 - failing)
+    negative = -at_least(implicit, lowest).log()
     weight = prompt_weights(rate, prompt_weight)
     loss = weight * torch.where(right, -log_ratio, torch.where(wrong, negative_weight * negative, 0.0))
 

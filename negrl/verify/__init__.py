@@ -77,12 +77,12 @@ class Verifier:
         """What to compare, or the verdict if there is nothing to compare."""
         if finish_reason == "length":
             return _TRUNCATED
-        found = find(text, self.section.extract, self.section.conclusion)
-        if found.answer is None or found.method is None:
+        answer, method, reason = find(text, self.section.extract, self.section.conclusion)
+        if answer is None or method is None:
             return _NO_ANSWER
-        if found.reason is not None:
-            return Verdict(UNDECIDED, found.reason, _storable(found.answer), found.method)
-        return gold, found.answer, found.method
+        if reason is not None:
+            return Verdict(UNDECIDED, reason, _storable(answer), method)
+        return gold, answer, method
 
     def _keep(self, key: Key, outcome: Outcome) -> Verdict:
         """The verdict that follows from an outcome; cached."""
@@ -101,4 +101,4 @@ class Verifier:
 
 def _storable(answer: str) -> str:
     """JSON can carry half a surrogate pair, UTF-8 can't."""
-    return answer.encode("utf-8", "replace").decode()
+    return answer if answer.isascii() else answer.encode("utf-8", "replace").decode()

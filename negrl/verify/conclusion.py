@@ -35,6 +35,15 @@ _DOUBT = re.compile(
     r"|n['\u2019]t\b|\\approx|\\neq|\u2248",
     re.IGNORECASE,
 )
+_MODIFIED = re.compile(
+    r"\b(?:minus|plus|double|twice|triple|half|halves|than|prime|exceeds?|below|above|under|over|beyond|debt"
+    r"|too (?:many|much)"
+    r"|divid(?:e|es|ed|ing)|divisible|remainder when|multiply|compute|calculate|evaluate|still|some (?=[$*\\(]*[0-9])"
+    r"|dozens?|another|need (?:the|to)|more\.?\Z)\b|\bmore[.!]?\s*\Z"
+    r"|%\s+of (?:them|it|those)|\bpercent remain",
+    re.IGNORECASE,
+)
+"""Words that make another value of the number beside them, or say something else of it."""
 _PREDICATE = re.compile(
     r"(?:\b(?:is|are|was|were|be|equals?|costs?)|[A-Za-z)]\s*=)\s*:?\s*(?P<value>\*\*[^*\n]{1,80}\*\*|\x00"
     r"|-?[$€£]?[\d.,]+(?:/\d+)?%?)[\s.!*]*\Z"
@@ -57,7 +66,8 @@ def conclusion(text: str) -> str | None:
         return None
     if not _DOUBT.search(_MATH.sub(" ", sentence)) and (value := _predicate(sentence)) is not None:
         return value
-    if _HEDGE.search(_MATH.sub(" ", sentence)):
+    words = _MATH.sub(" ", sentence)
+    if _HEDGE.search(words) or _MODIFIED.search(words):
         return None
     bold = [b.strip(" .:,$") if _value(b.strip(" .:,")) is None else b.strip(" .:,") for b in _BOLD.findall(sentence)]
     if bold:

@@ -35,8 +35,8 @@ _REFUSED = re.compile(
 )
 _NEAR = Fraction(1, 10**4)
 """Numbers that are relatively nearer may be roundings of one another."""
-_APART = 2e-4
-"""Beyond that relative distance two numbers are different without a closer look."""
+_APART = 5000
+"""Beyond one over this, as a relative distance, two numbers are different without a closer look."""
 _SAME = Fraction(1, 10**9)
 """Unequal decimals that are relatively nearer may be one number in floating-point arithmetic."""
 _FLOAT_DIGITS = 15
@@ -84,10 +84,10 @@ def compare_plain(answer: str, gold: str, unevaluated: bool = False) -> Outcome 
     if answer == gold and answer.strip():
         return True, None
     if (a := numbers.plain(answer)) is not None and (g := numbers.plain(gold)) is not None:
-        if a == g:
+        one, other = a[0] * 10 ** g[1], g[0] * 10 ** a[1]
+        if one == other:
             return True, None
-        one, other = float(a), float(g)
-        if abs(one - other) > _APART * max(abs(one), abs(other)):
+        if abs(one - other) * _APART > max(abs(one), abs(other)):
             return False, None
     if not gold.strip() or _refused(gold):
         return None, GOLD_UNPARSABLE
@@ -246,7 +246,9 @@ def _compare_numbers(answer: numbers.Quantity, gold: numbers.Quantity) -> Outcom
     if not units.agree(answer.unit, gold.unit):
         return None, UNPARSABLE
     same = answer.value == gold.value
-    if answer.percent != gold.percent:  # 50%, 0.5 and 50 are all accepted for one another
+    if answer.percent != gold.percent:  # 50%, 0.5 and 50 are all accepted for one another; 0.5 and 0.5% are not
+        if same and 0 < abs(answer.value) <= 1:
+            return None, UNPARSABLE
         same = same or (answer.value == gold.value * 100 if answer.percent else answer.value * 100 == gold.value)
     if same:
         return True, None

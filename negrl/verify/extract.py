@@ -17,8 +17,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from negrl.verify import lastword, numbers
+from negrl.verify import lastword, numbers, retraction
 from negrl.verify.conclusion import conclusion
 from negrl.verify.visible import unquoted, visible
 
@@ -26,12 +27,13 @@ Span = tuple[int, int]
 
 _BOX_TOKEN = re.compile(
     r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)"
-    r"|(?P<gone>\\(?:[hv]?phantom|sout|st|[bx]?cancel|hide|footnote|textcolor\s*\{white\}|color\s*\{white\})\s*\{)|\\.|[{}]",
+    r"|(?P<gone>\\(?:[hv]?phantom|sout|st|[bx]?cancel|hide|hidden|title|href|def\s?\\[a-zA-Z]+|footnote|textcolor\s*\{white\}|color\s*\{white\})\s*\{)|\\.|[{}]",
     re.DOTALL,
 )
+_HIDING = ("phantom", "sout", "\\st", "cancel", "hid", "footnote", "white", "href", "title", "\\def")
 _BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
-_ANSWER_LINE = re.compile(r"^[ \t]*A:[ \t]*([^\n]*)", re.MULTILINE)
+_ANSWER_LINE = re.compile(r"[ \t]*A:[ \t]*([^\n]*)")
 _ANSWER_IS = re.compile(
     r"\banswers?\b[*_]{0,2}(?:[^\n.:=]{0,60}?\b(?:is|are|equals)\b(?:[ \t]*:)?|[ \t]*[:=])[*_]{0,2}", re.IGNORECASE
 )
@@ -43,6 +45,10 @@ _JOINT = re.compile(r"\s*(?:,\s*(?:and|or)|,|and|or)\s+(?=[$\\*])")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 _NUMBER = re.compile(r"(?:(?<![\w.)}])-)?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+")
 _NODE = re.compile(r"[1-9][0-9]{1,2}")
+_NEW_CLAUSE = re.compile(
+    r"[.!?\n](?=\s|\Z)|\b(?:but|wait|no|not|actually|so|thus|hence|therefore|correct|simply|equivalently|namely)"
+)
+_BESIDE = 100
 _MAX_BOXES = 32
 _MAX_ANSWER = 10_000
 """In characters. A longer tail cannot be an answer; only its start is kept, to show why."""
@@ -73,7 +79,7 @@ def box_spans(text: str, usable: Callable[[Span], bool] | None = None) -> list[S
     open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace, -2 for what is not seen
     closed: list[Span] = []  # closed boxes (content start, content end), outermost only
     last_opened = -1
-    for match in _BOX_TOKEN.finditer(text):
+    for match in _BOX_TOKEN.finditer(text, _first_box(text)):
         token = match.group()
         if match["bare"]:
             closed.append(match.span("bare"))
@@ -110,6 +116,16 @@ def box_spans(text: str, usable: Callable[[Span], bool] | None = None) -> list[S
     return group[::-1]
 
 
+def _first_box(text: str) -> int:
+    """Where to start looking: at the first box, or at 0 if it may stand in something that is not seen."""
+    start = min(at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0)
+    if any([sign in text[:start] for sign in _HIDING]):
+        return 0
+    while start and text[start - 1] == "\\":  # \\\\boxed is a line break and a word
+        start -= 1
+    return start
+
+
 def _has_box(text: str) -> bool:
     return "\\boxed" in text or "\\fbox" in text
 
@@ -138,8 +154,13 @@ def answer_line(text: str) -> str | None:
 
 
 def _line_span(text: str) -> Span | None:
-    last = _last(_ANSWER_LINE, text) if "A:" in text else None
-    return last.span(1) if last else None
+    at = text.rfind("A:")
+    while at >= 0:
+        line = text.rfind("\n", 0, at) + 1
+        if match := _ANSWER_LINE.match(text, line):
+            return match.span(1)
+        at = text.rfind("A:", 0, line)
+    return None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -218,8 +239,7 @@ def text_before(method: str) -> str | None:
     return EXTRACTORS["hash" if method == "auto" else method].before
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What a response answers. `reason` says why the answer is not to be compared, or why there is none."""
 
     answer: str | None = None
@@ -250,7 +270,12 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
     if found is None and (method == "conclusion" or (conclude and method == "auto")):
         rejected = method == "auto" and (_has_box(outside) or (_may_say(outside) and _ANSWER_IS.search(outside)))
         answer = None if rejected else conclusion(outside)
-        return _NONE if answer is None else Found(answer[:_MAX_ANSWER], "conclusion")
+        if answer is None:
+            return _NONE
+        marked = hash_mark(outside) or answer_line(outside)  # on a line before the last
+        if marked and numbers.parse(marked) and retraction.contradicts(answer, marked):
+            return Found(answer[:_MAX_ANSWER], "conclusion", CONFLICT)
+        return Found(answer[:_MAX_ANSWER], "conclusion")
     return found or _NONE
 
 
@@ -275,14 +300,18 @@ def _marked(text: str, method: str) -> Found | None:
             return None  # an empty or unfinished box is no answer, whatever else the text says
     # "#### 2. Next step" may be a heading, "A: ..." an option: as answers they stand on the last line.
     skipped = text.rstrip().rfind("\n") + 1 if method == "auto" else 0
-    for name, span in (("hash", _hash_span), ("answer_line", _line_span)):
-        if method in ("auto", name) and (at := span(text[skipped:])):
+    rest = text[skipped:]
+    for name, sign, span in _LINE_MARKS:
+        if sign in rest and method in ("auto", name) and (at := span(rest)):
             start, end = at[0] + skipped, at[1] + skipped
             if answer := text[start:end].strip():
                 return _checked(text, answer, name, start, end)
             if method == name:
                 return None
     return _from_words(text) if method in ("auto", "answer_is") else None
+
+
+_LINE_MARKS = (("hash", "####", _hash_span), ("answer_line", "A:", _line_span))
 
 
 def _may_say(text: str) -> bool:
@@ -302,12 +331,29 @@ def _from_boxes(text: str, spans: list[Span], start: int) -> Found:
     texts = _texts(text, spans)
     answer, name = ", ".join(texts)[:_MAX_ANSWER], "boxed" if len(texts) == 1 else "boxes"
     end = spans[-1][1] + (text[spans[-1][1] : spans[-1][1] + 1] == "}")
+    if _box_beside(text, start, texts):
+        return Found(answer, name, CONFLICT)
     if len(spans) == 1:
         if lastword.part_of_more(text, start, end):
             return Found(answer, name, PART)
         if word := lastword.word_after(text, end):
             answer = rf"{answer} \text{{ {word}}}"
     return _checked(text, answer, name, start, end)
+
+
+def _box_beside(text: str, start: int, texts: Sequence[str]) -> bool:
+    r"""Does a box with another content stand shortly before, in the same clause: \boxed{44} and also \boxed{43}?"""
+    near = text[max(0, start - _BESIDE) : start]
+    at = near.rfind("\\boxed")
+    if at < 0:
+        return False
+    spans = box_spans(near[at:])
+    if len(spans) != 1 or not lastword.asserted(text, start - len(near) + at):
+        return False
+    other = near[at:][slice(*spans[0])].strip()
+    if other in texts or not any(retraction.contradicts(answer, other) for answer in texts):
+        return False
+    return _NEW_CLAUSE.search(near[at + spans[0][1] :]) is None
 
 
 def _from_words(text: str) -> Found | None:
@@ -327,16 +373,16 @@ def _from_words(text: str) -> Found | None:
 
 def _checked(text: str, answer: str, name: str, start: int, end: int) -> Found:
     """The answer, unless it is not the last word."""
-    answer, later = answer[:_MAX_ANSWER], text[end:]
-    if later.strip(" \n$.*)]}\\") and (
-        lastword.taken_back(later)
-        or lastword.other_value(answer, later)
-        or any(lastword.contradicts(answer, other) for other in _values(later))
+    answer, later = answer[:_MAX_ANSWER], retraction.after(text, end)
+    if later and (
+        retraction.taken_back(later)
+        or retraction.other_value(answer, later)
+        or any(retraction.contradicts(answer, other) for other in _values(later))
     ):
         return Found(answer, name, CONFLICT)
     if name == "answer_is" and ("####" in text[:start] or "A:" in text[:start]):
         earlier = (hash_mark(text[:start]), None if "B:" in text else answer_line(text[:start]))
-        if any(lastword.contradicts(answer, other) for other in earlier if other and numbers.parse(other)):
+        if any(retraction.contradicts(answer, other) for other in earlier if other and numbers.parse(other)):
             return Found(answer, name, CONFLICT)
     return Found(answer, name)
 
@@ -350,10 +396,11 @@ def _values(later: str) -> Iterator[str]:
             yield found
     if _may_say(later):
         for match in itertools.islice(_ANSWER_IS.finditer(later), _MAX_BOXES):
-            if found := _said(later, match.end())[0]:
+            if (found := _said(later, match.end())[0]) and " by " not in match.group():
                 yield found
 
 
+@functools.lru_cache(maxsize=1024)
 def gold_answer(gold: str) -> str:
     """The answer in a gold column. A whole reference solution is searched for the same explicit markers (boxed,
     #### and A:); anything else is the answer itself."""

@@ -1,46 +1,115 @@
-r"""Is a marked answer what the response says in the end?
+r"""Is a marked answer what its sentence says?
 
-Not if it is an instruction ("put it in \boxed{43}"), a condition ("if the answer is 43, ..."), negated, a part of a
-larger expression (2 \cdot \boxed{43}), or taken back or contradicted by what follows. Each check looks at a bounded
-window or runs once over the text.
+Not if it is an instruction ("put it in \boxed{43}"), a condition ("if the answer is 43, ..."), somebody else's word
+("Bob says \boxed{43}"), negated, or a part of more (2 \cdot \boxed{43}, half of \boxed{43}). Each check looks at a
+bounded window. What comes after the answer's sentence is for retraction.py.
 """
 
 from __future__ import annotations
 
 import re
 
-from negrl.verify import numbers
-from negrl.verify.clean import clean, flat, has_prose
-from negrl.verify.conclusion import conclusion, last_sentence
-
 _WINDOW = 240
-_MATH_START = r"[\s$*_`'\"(:\\\[{~]*\Z"
-_SENTENCE = re.compile(r"[.;!?](?=\s)|\n(?=[^\n]*[A-Za-z]{2})")
+_OPENERS = "$*_`'\"(:\\[{~" + "".join(c for c in map(chr, range(0x3001)) if c.isspace())
+"""What may stand between a word and the mark that it is about."""
+_SENTENCE = re.compile(r"[.;!?][$)*]{0,2}(?=\s)|\n(?=[^\n]*[A-Za-z]{2})")
+_EXAMPLES = tuple(
+    word + end for word in ("for example", "for instance", "e.g.", "such as", "example") for end in ("", ",")
+)
 _INSTRUCTION = re.compile(
     r"\b(?:put|place|write|enclose|give|provide|box|express|present|format|report|state|submit|enter|wrap"
-    r"|insert|return|show|answer"
+    r"|insert|return|show|(?<!this )(?<!the )(?<!final )(?<!our )(?<!my )answer"
     r"|should|must|please|remember|expected|goes|use|needs?)\b[^,.;\n]{0,160}?"
-    rf"(?<!\\)\b(?:in|inside|within|into|like|using|use|format|e\.g\.,?|say){_MATH_START}",
-    re.IGNORECASE | re.DOTALL,
+    r"(?<!\\)\b(?:in|inside|within|into|like|using|use|format|e\.g\.,?|say)\Z",
+    re.DOTALL,
 )
-_EXAMPLE = re.compile(rf"\b(?:for example|for instance|e\.g\.|such as|example),?{_MATH_START}", re.IGNORECASE)
-_CONDITION = re.compile(r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|imagine|whether)\b", re.IGNORECASE)
+_INSTRUCTED = ("in", "inside", "within", "into", "like", "using", "use", "format", "e.g.", "e.g.,", "say")
+_CONDITION = re.compile(r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|imagine|whether)\b")
+_CONDITIONS = ("if", "unless", "suppos", "assum", "imagine", "whether")
+_CONCLUDED = re.compile(r"[,:]|\b(?:then|we (?:get|have|find|obtain|see)|gives?|yields?|tells us|implies|it follows)\b")
 _NEGATION = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|instead of|rather than|unlike|without)|n['\u2019]t)"
-    rf"(?:\s+(?:be|equal(?:\s+to)?|just|simply|necessarily|really|actually|the (?:final )?answer))?{_MATH_START}"
-    r"|\b(?:wrong|incorrect|false|bad|mistaken|naive|tempting)\s+(?:final\s+)?(?:answer|result|value"
-    r"|guess)\b[^.;\n]{0,60}\Z",
-    re.IGNORECASE,
+    r"(?:\b(?:not|never|neither|nor|cannot|instead of|rather than|unlike|without)|n't)"
+    r"(?:\s+(?:be|equal(?:\s+to)?|just|simply|necessarily|really|actually|the (?:final )?answer))?\Z"
+    r"|\b(?:no es|est pas|nicht|kein\w{0,3}|non \u00e8|n\u00e3o \u00e9|\u043d\u0435)\Z|(?:不是|并非)\Z"
 )
+_NEGATIONS = (
+    "not", "never", "neither", "nor", "cannot", "of", "than", "unlike", "without", "n't", "be", "equal", "to",
+    "just", "simply", "necessarily", "really", "actually", "answer", "es", "pas", "nicht", "kein", "keine",
+    "keinen", "keiner", "\u00e8", "\u00e9", "\u043d\u0435", "不是", "并非",
+)  # fmt: skip
+_WRONGS = ("wrong", "incorrect", "false", "bad", "mistaken", "naive", "tempting")
+_WRONG = re.compile(
+    r"\b(?:wrong|incorrect|false|bad|mistaken|naive|tempting)\s+(?:final\s+)?(?:answer|result|value"
+    r"|guess)\b[^.;\n]{0,60}\Z"
+)
+_RELATIVE = re.compile(
+    r"\b(?:(?:half|third|quarter|fourth|root|squares?|cubes?|reciprocal|inverse|negative|multiples?|powers?"
+    r"|divisors) of|twice|double|triple|thrice|half|far from|anything but|hardly"
+    r"|(?:larger|smaller|greater|less|more|fewer|bigger|higher|lower) than"
+    r"|answer is (?:not |probably |maybe |perhaps )?(?:at most|at least|below|above|under|over|between|near))\Z"
+)
+_RELATIVES = (
+    " of",
+    "twice",
+    "double",
+    "triple",
+    "thrice",
+    "half",
+    "to",
+    "from",
+    "but",
+    "than",
+    "hardly",
+    "most",
+    "least",
+)
+_RELATIVES += ("below", "above", "under", "over", "between", "near")
+_NOT_OURS = {
+    "says": r"(?<!problem )(?<!question )\bsays\b[^.,]{0,40}\Z",
+    "would say": r"\bwould say\b",
+    "say": r"\bto say\Z",
+    "said": r"(?<!problem )(?<!question )(?<!be )(?<!is )\bsaid\b[^.,]{0,40}\Z",
+    "claim": r"(?<!\bi )(?<!\bwe )\bclaim(?:s|ed)\b[^.,]{0,40}\Z",
+    "belie": r"(?<!\bi )(?<!\bwe )\bbelieve[sd]\b[^.,]{0,40}\Z",
+    "think": r"\bthinks\b|\b(?:might|may|could|would|don't|not|never) think\b",
+    "thought": r"\b(?:he|she|they|once|first|i|initially) thought\b",
+    "guess": r"\b(?:guesses|guessed|my guess|a guess)\b",
+    "argue": r"\bargue[sd]\b",
+    "insist": r"\binsist(?:s|ed)\b",
+    "wrote": r"(?<!\bwe )\bwrote\b",
+    "expect": r"\b(?:might|may|could|would) expect\b",
+    "tempt": r"\btempt(?:ing|ed)\b",
+    "mistake": r"\bmistake\b",
+    "misconception": r"\bmisconception\b",
+    "according to": r"\baccording to\b",
+    "previous": r"\bprevious (?:answer|reply)\b|\bpreviously,? i\b",
+    "intermediate": r"\bintermediate (?:answer|result|value)\b",
+    "so far": r"\bso far\b",
+    "true that": r"\b(?:not|n't|never) true that\b",
+    "false": r"\bfalse that\b",
+    "doubt": r"(?<!no )(?<!without )\bdoubt\b",
+    "nobody": r"\bnobody\b",
+    "no one": r"\bno one\b",
+    "n't": r"n't (?:believe|say|claim)\b",
+    "had": r"(?:\A|[.,;] )had (?:we|i|he|she|they|it|you)\b",
+    "white": r"\\color\s?\{white\}",
+}
+_ELSEWHERE = tuple((sign, re.compile(pattern)) for sign, pattern in _NOT_OURS.items())
+"""Whose word it is, or whether it holds at all; each pattern is searched only where its sign occurs."""
 _PART_BEFORE = re.compile(
     r"(?:[0-9}]\.?|\\(?:neq?|not\s*=)(?![a-z])\s*|[0-9a-zA-Z)}]\s*/\s*|[\^_]\s*\{?|(?:[=(,\[{$]|\\\("
     r"|\\\[)\s*-\s*|(?:\A|\s)-|\\(?:cdot|times|div|sqrt|frac|left\()\s*\{?|\}\s*\{|[0-9)}]\s*[-+]\s*)\Z"
 )
 _PART_AFTER = re.compile(
     r"\}?\s*(?:\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|frac|sqrt|pi)(?![a-z])|[+/]\s*[0-9\\a-z(]"
-    r"|-\s*[0-9]|\*\s*[0-9]|!\s*[=^]|=\s*-?\$?[0-9][0-9.,]*(?![0-9a-zA-Z^*]|\s*[-+\\]))"
+    r"|-\s*[0-9]|-\s*[b-zB-HJ-Z](?![A-Za-z'.])|\*\s*[0-9]|!\s*[=^]|=\s*-?\$?[0-9][0-9.,]*(?![0-9a-zA-Z^*]|\s*[-+\\]))"
     r"|\}?(?:[0-9]|\.[0-9])"
 )
+_CHANGED = re.compile(
+    r"[\s$)\]}\\.*]*(?:(?:squared|cubed|minus|plus|divided by)\b|\\?%\s*of\s*[$\\(]*[0-9]|percent of [$\\(]*[0-9]"
+    r"|times (?:as|the|that)\b)"
+)
+_MORE = re.compile(r"[\s$)\]}\\.*]*(?:more|less|fewer|greater|smaller) than\b")
 _SCALED = re.compile(
     r"[\s$*~}]*(?:\\[)\],; ])?[\s$*]*(?:\\text\s*\{\s*)?(?P<word>(?:hundred|thousand|million|billion|trillion"
     r"|quadrillion|dozen"
@@ -49,59 +118,46 @@ _SCALED = re.compile(
     r"|basis point|dollar|cent|euro|pound|pence|yen|rupee)s?)\b",
     re.IGNORECASE,
 )
-_TAKEN_BACK = re.compile(
-    r"\b(?:wait\b|oops\b|hmm+\b|scratch that|correction\b|i meant\b|on second thoughts?|(?:made|my"
-    r"|was) (?:\w+ )?(?:mistaken?|error)\b|an? (?:mistake|error)\b(?! to)"
-    r"|wrong\b|incorrect\b|(?:not|n['\u2019]t) (?:right|correct|true\b|the (?:final |right |correct )?answer)"
-    r"|sorry\b|apolog"
-    r"|(?:ignore|disregard|forget) (?:that|this|it|the|my|what|all|everything)\b|reconsider|never ?mind"
-    r"|retract|kidding\b|joking\b"
-    r"|turn(?:s|ed) out to be (?=[$\\(*-]*[0-9])|in fact,? (?=[$\\(*-]*[0-9])|should (?:have|get"
-    r"|be) (?=[$\\(*-]*[0-9])|i (?:lied|doubt)\b|not sure\b|unsure\b|try again|start over|should (?:have been"
-    r"|instead|really)\b"
-    r"|(?:is|equals|be|are) actually\b|actually (?:is|equals|be|are|it|i|that)\b|rather[,:]"
-    r"|answers?\b[^.\n]{0,40}\b(?:is|are|be)(?: not\b|n['\u2019]t\b)|(?:is|was)(?: not|n['\u2019]t) [$\\(*-]*[0-9])"
-    r"|(?:^|[.!?,;(\n])\s*(?:actually|no)\b\s?[,.!:]",
-    re.IGNORECASE | re.MULTILINE,
-)
-_ASKED = re.compile(r"[\s$*)\]}\\]*\?")
 _CONDITION_AFTER = re.compile(r"[^.\n]{0,60}?\b(?:if|only if|unless|provided|assuming)\b", re.IGNORECASE)
-_OR_ELSE = re.compile(
-    r"[\s$*)\]}\\.,]*(?:or|versus|vs\.?|->|=>|\u2192|\\to|\\(?:Right|long\w*)arrow)\s+(?:else |maybe "
-    r"|perhaps )?[$\\(*]*-?[0-9]",
-    re.IGNORECASE,
-)
-_FINAL = re.compile(
-    r"(?:\A|[.!?\n])\W{0,9}(?:(?:so|thus|hence|therefore|finally|then|but|and|or|well),?\s+)?(?:it|that|this"
-    r"|the (?:total|sum|result|value"
-    r"|correct|true|real|right)\b[^.!?\n0-9]{0,60}?)(?:\s+(?:is|equals|was|makes|gives|comes to|must be)"
-    r"|['\u2019]s|\s*=)\s+"
-    r"(?:really |now |rather |instead )?[*$(\\]*(?P<value>-?\$?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?)"
-    r"(?![\w^/*+{}]|\s*[-+*/=^\\])",
-    re.IGNORECASE,
-)
-_CUE = re.compile(
-    r"\W{0,9}(?:so|thus|hence|therefore|finally|in total|altogether|in the end|final(?:ly)?)\b", re.IGNORECASE
-)
-_INNER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}")
 
 
 def asserted(text: str, start: int) -> bool:
-    """Is a mark that starts at `start` asserted by its sentence: no instruction, example, condition or negation?"""
+    """Is a mark that starts at `start` asserted by its sentence: no instruction, example, condition, negation, and
+    nobody else's word?"""
     before = text[max(0, start - _WINDOW) : start]
     cut = 0
     for match in _SENTENCE.finditer(before):
         cut = match.end()
-    sentence = before[cut:]
-    if _INSTRUCTION.search(sentence) or _EXAMPLE.search(before) or _NEGATION.search(sentence):
+    sentence = before[cut:].lower().replace("\u2019", "'")
+    said = sentence.rstrip(_OPENERS)
+    if not said:
+        return not _example(before)
+    if said.endswith(_INSTRUCTED) and _INSTRUCTION.search(said):
         return False
+    if _example(before) or _negated(said) or (said.endswith(_RELATIVES) and _RELATIVE.search(said)):
+        return False
+    if any([sign in said and pattern.search(said) for sign, pattern in _ELSEWHERE]):
+        return False
+    if not any([word in sentence for word in _CONDITIONS]):
+        return True
     conditions = [match.end() for match in _CONDITION.finditer(sentence)]
-    return not conditions or re.search(r"[,:]|\bthen\b", sentence[conditions[-1] :]) is not None
+    return not conditions or _CONCLUDED.search(sentence[conditions[-1] :]) is not None
+
+
+def _example(before: str) -> bool:
+    return before.rstrip(_OPENERS).lower().endswith(_EXAMPLES)
+
+
+def _negated(said: str) -> bool:
+    if said.endswith(_NEGATIONS) and _NEGATION.search(said):
+        return True
+    return any([word in said for word in _WRONGS]) and _WRONG.search(said) is not None
 
 
 def negated(text: str, end: int) -> bool:
     """Is what follows said not to be the answer, or to be a wrong one?"""
-    return _NEGATION.search(text[max(0, end - _WINDOW) : end]) is not None
+    said = text[max(0, end - _WINDOW) : end].lower().replace("\u2019", "'").rstrip(_OPENERS)
+    return _negated(said) or (said.endswith(_RELATIVES) and _RELATIVE.search(said) is not None)
 
 
 def condition_after(text: str, end: int) -> bool:
@@ -111,49 +167,13 @@ def condition_after(text: str, end: int) -> bool:
 
 def part_of_more(text: str, start: int, end: int) -> bool:
     r"""Is a box (from \boxed to after its brace) a factor, an exponent or another part of an expression?"""
-    return bool(_PART_BEFORE.search(text[max(0, start - 40) : start]) or _PART_AFTER.match(text[end : end + 40]))
+    before, after = text[max(0, start - 40) : start], text[end : end + 40]
+    if _PART_BEFORE.search(before) or _PART_AFTER.match(after) or _CHANGED.match(after):
+        return True
+    return before.rstrip(_OPENERS).endswith(" is") and _MORE.match(after) is not None
 
 
 def word_after(text: str, end: int) -> str:
     """The number word or currency right after a box: "million" in \\boxed{43} million; else ""."""
     match = _SCALED.match(text[end : end + 60])
     return match["word"] if match else ""
-
-
-def taken_back(later: str) -> bool:
-    """Does the text after a mark doubt or correct it?"""
-    return bool(_TAKEN_BACK.search(later) or _OR_ELSE.match(later[:60]) or _ASKED.match(later[:20]))
-
-
-def other_value(answer: str, later: str) -> bool:
-    """Does a sentence after the mark conclude with another number?"""
-    wanted = numbers.parse(clean(answer))
-    for match in _FINAL.finditer(later):
-        found = numbers.parse(clean(match["value"]))
-        if wanted is not None and found is not None and abs(found.value) != abs(wanted.value):
-            return True
-    _, newline, line = later.rstrip().rpartition("\n")
-    line = line.strip(" *$.")
-    alone = numbers.parse(clean(line)) if newline and 0 < len(line) < 60 else None  # a number on a line of its own
-    if wanted is not None and alone is not None and alone.value != wanted.value:
-        return True
-    last = last_sentence(later)
-    value = conclusion(later) if last is not None and _CUE.match(last) else None
-    return value is not None and contradicts(answer, value)
-
-
-def contradicts(answer: str, other: str) -> bool:
-    """Is `other`, the content of another mark, a value, and not that of `answer`?"""
-    answer, other = (clean(_INNER_BOX.sub(r"\1", text[:400])) for text in (answer, other))
-    if not other or flat(answer) == flat(other):
-        return False
-    ours, theirs = numbers.parse(answer), numbers.parse(other)
-    if ours is not None and theirs is not None:
-        return ours.value != theirs.value and not (ours.percent != theirs.percent and ours.value * 100 != theirs.value)
-    if theirs is not None:
-        return "=" not in answer or flat(answer.rpartition("=")[2]) != flat(other)
-    # Words may introduce a value: "Step 2"; a formula without words is one.
-    first = re.match(r"[-$\\(*]*[0-9][0-9.,]*", other)
-    if has_prose(other) and not (first and len(other) < 60 and not re.match(r"[0-9]+[.)]\s+[A-Za-z]", other)):
-        return False
-    return flat(answer) not in flat(other)

@@ -69,13 +69,17 @@ class Quantity:
         return len(str(int(abs(self.value) * Fraction(10) ** self.places))) if self.places is not None else 0
 
 
-def plain(text: str) -> Fraction | None:
-    """The fast lane: integers and decimals, perhaps with a $ and thousands separators, nothing else."""
+def plain(text: str) -> tuple[int, int] | None:
+    """The fast lane: integers and decimals, perhaps with a $ and thousands separators, nothing else. The number is the
+    first integer, divided by ten to the power of the second."""
     match = _PLAIN.fullmatch(text)
     if match is None:
         return None
-    digits = match[1].replace(",", "")
-    return Fraction(digits) if "." in digits else Fraction(int(digits))
+    digits = match[1]
+    if "," in digits:
+        digits = digits.replace(",", "")
+    whole, point, places = digits.partition(".")
+    return (int(whole + places), len(places)) if point else (int(whole), 0)
 
 
 def parse(text: str) -> Quantity | None:

@@ -58,7 +58,7 @@ _TEXTS = re.compile(r"\\(?:text|textbf|textit|textrm|mbox)\s*\{")
 _DIGIT_UNIT = re.compile(r"(?:[0-9]|\\%)\s*(?:[ghmsklLAVWJNKFCMBK](?![A-Za-z(_^])|[A-Za-z]{2,})")
 _MIXED = re.compile(r"(?<![0-9.}])[0-9]+\s*\\frac\s*\{[0-9]+\}\s*\{[0-9]+\}")
 _NAME = re.compile(r"[A-Za-z\\(){},;'_ ^|0-9\[\]:.+\-]+")
-_COEFFICIENT = re.compile(r"(?:\A|[({,\s])[0-9]+\s*(?:[A-Za-z\\(]|\Z)|(?:\A|[+\-])\s*\(?[0-9]")
+_COEFFICIENT = re.compile(r"\A\s*-|(?:\A|[({,\s])[0-9]+\s*(?:[A-Za-z\\(]|\Z)|(?:\A|[+\-])\s*\(?[0-9]")
 
 
 def unevaluated(text: str) -> bool:

@@ -13,29 +13,33 @@ _TAG = re.compile(
     r"(?:[>\uff1e\u25b7\u3009]|&gt;)|\[\s{0,9}(?P<shut>/?)\s{0,9}(?:think(?:ing)?)\s{0,9}\]",
     re.IGNORECASE,
 )
-_MAY_THINK = re.compile(
-    r"[<\[;\uff1c\u25c1\u3008]\s{0,9}/?\s{0,9}\|?(?:think|thought|reason|scratch|reflect|analysis|begin_of|end_of)",
-    re.IGNORECASE,
+_MAY_THINK = tuple(
+    (sign, re.compile(re.escape(sign) + r"(?![<0-9.])(?i:(?:lt;)?\s{0,9}/?\s{0,9}\|?" + _THINKING + ")"))
+    for sign in "<[&\uff1c\u25c1\u3008"
 )
+"""Such a pattern looks for its first character without regard to case, and therefore fast; so do the next three."""
 _QUOTED = re.compile(
     r"<!--.*?(?:-->|\Z)|```.*?(?:```|\Z)|^~~~.*?(?:^~~~|\Z)"
     r"|\\begin\s?\{(?P<e>verbatim|Verbatim|lstlisting|minted|comment|alltt)\*?\}.*?(?:\\end\s?\{(?P=e)\*?\}|\Z)"
     r"|\\iffalse(?![a-z]).*?(?:\\fi(?![a-z])|\Z)|\\(?:verb|lstinline)\*?(?P<d>[^a-zA-Z\s*])[^\n]{0,999}?(?P=d)"
     r"|`[^`\n]{0,200}(?:\\(?:boxed|fbox)|####|answer is|answer:)[^`\n]{0,200}`"
     r"|^[ \t]{0,99}%[^\n]*|(?<=[^\s\\0-9})$][ \t])%[^\n]*|(?<=\})%(?=[^\n]{0,200}\\boxed)[^\n]*"
-    r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code)>.*?(?:</(?P=s)>|\Z)",
+    r"|~~[^~\n]{1,500}~~|<(?P<s>s|del|strike|pre|code|template|script|style|textarea|title|head|noscript)"
+    r"(?:\s[^<>]{0,500})?>.*?(?:</(?P=s)>|\Z)"
+    r"|<(?P<h>[a-z]{1,20})\s[^<>]{0,500}?(?:\bhidden\b|display\s?:\s?none|font-size\s?:\s?0|opacity\s?:\s?0)[^<>]{0,500}>"
+    r".*?(?:</(?P=h)>|\Z)|<[a-z]{1,20}\s+[a-z-]{1,20}\s?=\s?[\"'][^<>]{0,999}>"
+    r"|\\if(?:0|x\\a\\b)(?![0-9]).*?(?:\\fi(?![a-z])|\Z)|^\[//\]:[^\n]*|!\[[^\[\]\n]{0,200}\]\([^()\n]{0,500}\)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_MAY_QUOTE = re.compile(r"`|(?<![0-9\\])%|~~|<(?:!--|[sdpc])|\\(?:verb|begin|iffalse|lstinline)", re.IGNORECASE)
-
-_THINK_SIGNS, _QUOTE_SIGNS = "<[;\uff1c\u25c1\u3008", "`%~<\\"
-"""What the two above begin with: most texts have none of it, and this is looked up several times faster."""
+_MARKUP = re.compile(r"<(?i:!--|[a-z]+[\s>])")
+_COMMENT = re.compile(r"%(?<![0-9\\]%)")
+_VERBATIM = re.compile(r"\\(?i:verb|lstinline|if|begin\s?\{(?:verbatim|lstlisting|minted|comment|alltt))")
 
 
 def visible(text: str) -> str | None:
     """The text outside thinking parts, however their tags are spelled (<think>, <THINK >, [thinking], ...); None
     when the last one never closes. A lone closing tag ends a part that the prompt opened."""
-    if not any(sign in text for sign in _THINK_SIGNS) or not _MAY_THINK.search(text):
+    if not any([sign in text and pattern.search(text) for sign, pattern in _MAY_THINK]):
         return text
     pieces: list[str] = []
     start, inside = 0, False
@@ -54,6 +58,16 @@ def visible(text: str) -> str | None:
 
 def unquoted(text: str) -> str:
     """The text without comments, code blocks, verbatim text, what is struck out, and marks in inline code."""
-    if not any(sign in text for sign in _QUOTE_SIGNS) or not _MAY_QUOTE.search(text):
-        return text
-    return _QUOTED.sub(" ", text)
+    return _QUOTED.sub(" ", text) if _may_quote(text) else text
+
+
+def _may_quote(text: str) -> bool:
+    return (
+        "`" in text
+        or "~~" in text
+        or "[//]" in text
+        or "![" in text
+        or ("<" in text and _MARKUP.search(text) is not None)
+        or ("%" in text and _COMMENT.search(text) is not None)
+        or ("\\" in text and _VERBATIM.search(text) is not None)
+    )

@@ -4,6 +4,7 @@ a function of the prefix alone, and it draws from the request's own seed."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from negrl.labeling.driver import LabelResult, label_traces
 from negrl.labeling.rollouts import Tools, cut_at
 from negrl.labeling.section import LabelSection
 from negrl.records import Problem, Rollout, Sampling, Step, Trace, Verdict, stable_seed
+from negrl.steps.facts import Fact, read_facts
 from negrl.steps.values import estimate, exact, prompt_values
 
 SECTION = LabelSection(labeler="fixed", split="chain", k=4)
@@ -498,3 +500,51 @@ def test_an_ask_for_what_is_not_there_is_stopped(ask: Ask, world, chars) -> None
 
     with pytest.raises(ValueError, match=r"labeler fixed asks for step .*: no such step"):
         label([world.trace("p", "1;!7"), world.trace("p", "1;!8")], chars, labeler=Lost(4, 0.9))
+
+
+class Onlooker(CountingLabeler):
+    """Asks once from the prompt, and keeps what it was told."""
+
+    name = "onlooker"
+    needs = frozenset({"rollouts", "branches", "facts"})
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        super().start(tasks)
+        self.asked = False
+        self.seen = []
+
+    def ask(self) -> list[Ask]:
+        asks = [] if self.asked else [Ask(0, 0, 2)]
+        self.asked = True
+        return asks
+
+    def tell(self, outcomes) -> None:
+        self.seen += outcomes
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "met"),
+    [
+        ("1+2=3;3*2=6;!7", 2, 2),  # the same trace
+        ("2+1=3;3*2=6;!7", -1, 2),  # in other words
+        ("2+1=3;3*2=6;!8", -1, 1),  # and with another answer
+        ("3*2=6;1+2=3;!7", -1, 2),  # in another order
+        ("1+2=3;3*2=5;!8", 0, 0),
+        ("2+1=4;3*2=6;!8", -1, -1),  # a wrong result is not the right one
+        ("2+1=4;1+2=3;3*2=6;!7", -1, -1),  # and stays said
+    ],
+)
+def test_samples_meet_a_trace_again_where_they_have_worked_out_the_same(text, left, met, world, chars) -> None:
+    trace, other = world.trace("p", "1+2=3;3*2=6;!7"), world.trace("p", text)
+
+    def facts(problem: Problem, response: str) -> list[Fact]:
+        ends = list(itertools.accumulate(len(line) + 1 for line in response.split(";")))
+        lines = response.partition("!")[0].split(";")
+        return [Fact(end, read_facts(line, "")[0].key) for end, line in zip(ends, lines, strict=False) if line]
+
+    labeler = Onlooker(0.9)
+    label([trace, other], chars, labeler=labeler, v0={"p": exact(0.5)}, facts=facts)
+    (branch,) = labeler.tasks[0].samples
+    assert (branch.left, branch.met, branch.n) == (left, met, 1)
+    mine = next(o for o in labeler.seen if o.trace == 0)
+    assert sum(b.n for b in mine.branches) == 2 and all(b.followed >= 0 for b in mine.branches)

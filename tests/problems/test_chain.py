@@ -1,6 +1,7 @@
 """The chain world: its gold answers, its checker, its habits, its splits."""
 
 import itertools
+import random
 import re
 from collections import Counter
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from negrl.errors import InputError
 from negrl.options import first_error
 from negrl.preflight import problems_key
-from negrl.problems.chain import EXACT, HABIT, ChainProblems, World, load, parse
+from negrl.problems.chain import EXACT, HABIT, ChainProblems, World, _write_right, load, parse
 from negrl.records import Problem
 
 SECTION = ChainProblems(source="chain", train=200, evaluate=200)
@@ -142,6 +143,37 @@ def test_every_operator_has_its_own_rate() -> None:
     assert habit_shares(taught) == pytest.approx(UNEVEN, abs=0.04)
     some = World(ChainProblems(source="chain", habits="-^", habit_rate={"-": 1.0}))
     assert habit_shares(some.pretraining_texts(300)) == {"-": 1.0, "*": 0.0, "^": 0.0}
+
+
+def test_an_uneven_teacher_is_one_whose_wrong_answers_are_drawn_again() -> None:
+    """The shares of each of a problem's solutions, against those of all solutions worked out by hand."""
+    rates = {"-": 0.8, "*": 0.5, "^": 0.3}
+    prompt, gold = "7-3*2^8?", "8"
+    chances: dict[str, float] = {}
+    for habits in itertools.product((False, True), repeat=3):
+        value, chance, text = 7, 1.0, ""
+        for habit, (op, b) in zip(habits, parse(prompt)[1], strict=True):
+            result = (HABIT if habit else EXACT)[op](value, b)
+            chance *= rates[op] if habit else 1 - rates[op]
+            text, value = f"{text}{value}{op}{b}={result};", result
+        if str(value) == gold:
+            chances[f"{text}!{value}"] = chances.get(f"{text}!{value}", 0.0) + chance
+    assert len(chances) == 4
+    rng = random.Random(0)
+    drawn = Counter(_write_right(prompt, gold, rates, rng) for _ in range(20_000))
+    assert set(drawn) == set(chances)
+    for text, chance in chances.items():
+        assert drawn[text] / 20_000 == pytest.approx(chance / sum(chances.values()), abs=0.015)  # 4 sigma
+
+
+def test_a_teacher_may_be_right_as_rarely_as_it_likes() -> None:
+    """Chains of five `-` are right once in 100,000 tries."""
+    section = ChainProblems(source="chain", train=3000, evaluate=1, teacher_habit_rate={"-": 0.9, "*": 0.9})
+    problems = load(section).train
+    assert any(p.prompt.count("-") == 5 for p in problems)
+    assert all((p.solution or "").endswith(f"!{p.gold}") for p in problems)
+    with pytest.raises(InputError, match=r"teacher_habit_rate: at {'-': 1.0} the teacher never gets \S+ right; lower"):
+        load(section.model_copy(update={"teacher_habit_rate": {"-": 1.0}}))
 
 
 def test_one_rate_is_that_rate_for_every_operator() -> None:

@@ -232,3 +232,13 @@ def test_settings_that_leave_no_story_are_one_line() -> None:
     )
     with pytest.raises(InputError, match=r"^problems.relations: no story of 12 steps in 500 tries"):
         load(section)
+
+
+def test_facts_are_what_is_claimed_with_which_result() -> None:
+    def facts(text: str) -> list[str]:
+        return [fact.key for fact in WORLD.facts(PROBLEM, text)]
+
+    assert facts(L1 + L2) == ["0=19", "1=15"]
+    assert facts("Ana has 7 + 12 = 19 apples.\n\nHm.\n") == ["0=19", "Hm."]
+    assert facts("Ana has 12 + 9 = 21 apples.\n#### 21") == ["0=21", "answer=21"]
+    assert [fact.end for fact in WORLD.facts(PROBLEM, L1 + L2)] == [len(L1) - 1, len(L1 + L2) - 1]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from negrl.bench.sweep.load import load_bench
 from negrl.errors import InputError
 from negrl.policy import build_tokenizer
 from negrl.preflight import problems_key
@@ -230,12 +231,15 @@ def test_a_problem_is_judged_by_its_prompt_alone() -> None:
         ("ledger.yaml", ["problems.steps=[4, 12]", "problems.people=20", "problems.phrasings=3", "problems.rates=0.2",
                          "policy.build.vocab_size=2048",
                          "policy.build.max_position_embeddings=512", "sample.max_tokens=200"]),
+        ("bench/chain-long.yaml", []),
+        ("bench/ledger.yaml", []),
     ],
 )  # fmt: skip
 def test_the_recipes_fit_their_world(recipe: str, overrides: list[str]) -> None:
     """With the recipe's tokenizer: texts fit in the model, solutions in max_tokens, and the steps that the
     splitter finds are those that the checker judges."""
-    settings = load_recipe(ROOT / "recipes" / recipe, overrides)
+    path = ROOT / "recipes" / recipe
+    settings = load_bench(path).recipe if "\nbench:" in path.read_text() else load_recipe(path, overrides)
     build, section = settings.policy.build, settings.problems
     assert build is not None and section is not None
     texts = world(section).pretraining_texts(150)

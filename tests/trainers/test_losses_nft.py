@@ -129,3 +129,12 @@ def test_helpers():
     assert bounded.tolist() == pytest.approx([0.5, 0.9]) and values.grad.tolist() == [1, 1]
     rate = torch.tensor([0.2])
     assert [float(prompt_weights(rate, k)) for k in ("failures", "odds", "equal")] == pytest.approx([0.8, 2.0, 1.0])
+
+
+def test_a_right_response_without_weight_leaves_the_gradient_whole():
+    """A = 0 means a pass rate of 1: nothing is divided by 1 - r there."""
+    data = make()
+    data["advantages"][data["correct"]] = 0.0
+    log_probs = data.pop("log_probs").requires_grad_()
+    nft_loss(log_probs, **data)[0].sum().backward()
+    assert log_probs.grad.isfinite().all() and (log_probs.grad[data["correct"]] == 0).all()

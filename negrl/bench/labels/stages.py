@@ -242,7 +242,10 @@ def _label(
     """One call for all traces, as in a run; and its wall time."""
     labeler = open_labeler(section, who.checked.oracle)
     context = context_length(who.policy.model, frame.recipe.policy)
-    tools = Tools(frame.tokenizer(who.policy), verify, frame.recipe.sample, engine, context, on_tokens=bar.add_tokens)
+    tools = Tools(
+        frame.tokenizer(who.policy), verify, frame.recipe.sample, engine, context, on_tokens=bar.add_tokens,
+        facts=who.checked.facts,
+    )  # fmt: skip
     start = time.perf_counter()
     result = label_traces(who.checked.by_id, traces, section, labeler, tools)
     return result, time.perf_counter() - start

@@ -27,10 +27,13 @@ class AdaptiveOptions(BeliefOptions):
     """Of one trace at most."""
     step_chances: bool = True
     """Read from the sampler's logprobs how likely each step was. False: do without, as for imported traces."""
-    # Left out of a dump where it is not set: dumps are part of the stages' keys.
+    # The next two are left out of a dump where they are not set: dumps are part of the stages' keys.
     rollouts: Literal["settled", "worthwhile"] = Field("settled", exclude_if=lambda v: v == "settled")
     """settled: until every step is settled. worthwhile: only as long as their tokens buy more than those of a fresh
     sample would, which is what a budget asks for."""
+    merge: Literal["tokens", "facts"] = Field("tokens", exclude_if=lambda v: v == "tokens")
+    """Which prefixes of a problem are pooled: those with the same tokens, or also, with a learned discount, those that
+    have worked out the same facts in other words."""
     budget_tokens: int | None = Field(None, ge=0)
     """Rollout tokens for all traces of a round together: none are asked for beyond that. Default: no limit."""
 

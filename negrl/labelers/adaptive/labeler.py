@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from negrl.labelers.adaptive.facts import Followers, learn_discount
 from negrl.labelers.adaptive.posterior import Floats, PathPosterior, Paths
-from negrl.labelers.base import Ask, Need, Outcome, Task
+from negrl.labelers.base import Ask, Branch, Need, Outcome, Task
 from negrl.labelers.belief.labeler import BeliefLabeler
 from negrl.records import CORRECT
 from negrl.steps.values import Difference, Estimate, verdict_value
@@ -28,7 +29,11 @@ class AdaptiveLabeler:
         """`settings`: `AdaptiveOptions`, `confidence` and `dead_zone` as attributes."""
         self.settings = settings
         needs: set[Need] = {"rollouts", "branches"}
-        self.needs: frozenset[Need] = frozenset(needs if settings.belief is None else {*needs, "beliefs"})
+        if settings.belief is not None:
+            needs.add("beliefs")
+        if settings.merge == "facts":
+            needs.add("facts")
+        self.needs: frozenset[Need] = frozenset(needs)
 
     def start(self, tasks: Sequence[Task]) -> None:
         known = self.settings.step_chances
@@ -36,16 +41,32 @@ class AdaptiveLabeler:
         self._merge()
         self._spent_tokens, self._rounds, self._learned_at = 0, 0, 0
         self._known: Paths | None = None
+        self._followers: Followers | None = None
+        if self.settings.merge == "facts":
+            known_p = np.array([self._tasks[t].step_logps is not None for t in self._first], bool)
+            discount = learn_discount(self._tasks)
+            self._followers = Followers(self._posterior, self._posterior.p, known_p, discount, self.settings.confidence)
         for path, t in enumerate(self._first):
-            task = self._tasks[t]
-            for branch in task.samples:
-                left = branch.left if task.step_logps else -1  # without p only "from the prompt" is known
-                self._posterior.add(path, left, branch.n, branch.successes)
+            for branch in self._tasks[t].samples:
+                self._add(path, branch)
+        self._update()
         if self.settings.belief is not None:
             self._posterior.hints = self._hints()
         self._posterior.learn(_FIRST_LESSONS)
         self._open = np.arange(len(self._first))
         self._least = self._worth_of_a_sample() if self.settings.rollouts == "worthwhile" and len(self._first) else 0.0
+
+    def _add(self, path: int, branch: Branch, begin: int = -1) -> None:
+        """Samples that were started after step `begin` of a path."""
+        if self._followers is not None:
+            self._followers.add(path, branch, begin)
+        else:  # without p only where they were started is known
+            left = branch.left if self._tasks[self._first[path]].step_logps else begin
+            self._posterior.add(path, left, branch.n, branch.successes)
+
+    def _update(self) -> None:
+        if self._followers is not None:
+            self._followers.update()
 
     def _merge(self) -> None:
         """Traces that are the same in all steps are one path; prefixes that are the same have one number."""
@@ -101,6 +122,11 @@ class AdaptiveLabeler:
                     loss -= self._weight[path] / len(values) * np.log(max(told, 1e-6))
                     loss_of_v0 -= self._weight[path] / len(values) * np.log(max(before, 1e-6))
         return hints * (1 - loss / loss_of_v0) if loss < loss_of_v0 else None
+
+    @property
+    def discount(self) -> float | None:
+        """What a sample in the same state counts, learned from the traces; None with `merge: tokens`."""
+        return None if self._followers is None else self._followers.discount
 
     def ask(self) -> list[Ask]:
         limit, budget = self.settings.max_rollouts, self.settings.budget_tokens
@@ -181,11 +207,9 @@ class AdaptiveLabeler:
                 self._exhausted[path, o.step_index + 1] = True
             n, successes = self._direct[path, o.step_index]
             self._direct[path, o.step_index] = (n + o.n, successes + o.successes)
-            if task.step_logps is None:
-                self._posterior.add(path, o.step_index, o.n, o.successes)
-            else:
-                for branch in o.branches:
-                    self._posterior.add(path, branch.left, branch.n, branch.successes)
+            for branch in o.branches:
+                self._add(path, branch, o.step_index)
+        self._update()
 
     def _all(self) -> Paths:
         if self._known is None:

@@ -118,20 +118,28 @@ class PathPosterior:
             best_of: A and the values are those of the best of so many tries.
         """
         self.steps, self.right, self.weight, self.best_of = steps, right, weight, best_of
-        self.p = np.where(np.arange(p.shape[1]) < steps[:, None], np.clip(p, 0, 1), 1).astype(np.float32)
+        self.set_chances(p)
         self.successes = np.zeros_like(self.p)
         self.failures = np.zeros_like(self.p)
         self.hints: Floats | None = None
         """(n, M + 1, 2): what else is thought of V_0 ... V_M, as so many successes and failures seen there."""
-        self._bucket = np.abs(self.p[..., None] - _P[:_SURE]).argmin(-1)
-        self._bucket[self.p == 1] = _SURE
         self._tables = _tables(best_of)
         self._jump = np.full(len(_P), _JUMP, np.float32)
         flat = np.ones((_GRID, _GRID), np.float32)
         flat[:, [0, -1]] = 2  # values at the very ends are common: a slip that can't be mended, a trivial rest
         self._first_other = self._other = flat / flat.sum(1, keepdims=True)
 
-    def add(self, path: int, left: int, n: int, successes: int) -> None:
+    def set_chances(self, p: Floats, low: Floats | None = None, high: Floats | None = None) -> None:
+        """p, as in the constructor. Where it is only estimated, `low` and `high` are its interval: A = (1 - p) (V - U)
+        is then that much less certain."""
+        inside = np.arange(p.shape[1]) < self.steps[:, None]
+        self.p = np.where(inside, np.clip(p, 0, 1), 1).astype(np.float32)
+        self.p_low = self.p if low is None else np.where(inside, np.clip(low, 0, 1), 1).astype(np.float32)
+        self.p_high = self.p if high is None else np.where(inside, np.clip(high, 0, 1), 1).astype(np.float32)
+        self._bucket = np.abs(self.p[..., None] - _P[:_SURE]).argmin(-1)
+        self._bucket[self.p == 1] = _SURE
+
+    def add(self, path: int, left: int, n: float, successes: float) -> None:
         """`n` samples that follow the path through step `left` (-1: not even the first) and then leave it.
         Those that never leave it say nothing that the verdict has not said."""
         if left + 1 < self.steps[path]:
@@ -241,7 +249,9 @@ class _Pass:
         mean = change @ tables.bins
         spread = np.sqrt(np.maximum(change @ tables.bins**2 - mean**2, 0))
         tails = ((1 - confidence) / 2, (1 + confidence) / 2)
-        zone = (dead_zone / np.maximum(scale, 1e-9))[..., None]
+        least, most = ((1 - bound[rows]) * best_of for bound in (self.of.p_high, self.of.p_low))
+        zone = (dead_zone / np.maximum(most, 1e-9))[..., None]
+        change_low, change_high = (_quantile(change, tables.bins, level) for level in tails)
         plain = belief @ tables.grid
         low, high = (_best(_quantile(belief, tables.grid, level), best_of) for level in tails)
         ended = np.arange(self.m + 1) >= self.of.steps[rows][:, None]
@@ -251,9 +261,9 @@ class _Pass:
             value_low=np.where(ended, plain, low),
             value_high=np.where(ended, plain, high),
             advantage=mean * scale,
-            advantage_low=_quantile(change, tables.bins, tails[0]) * scale,
-            advantage_high=_quantile(change, tables.bins, tails[1]) * scale,
-            advantage_sd=spread * scale,
+            advantage_low=change_low * np.where(change_low < 0, most, least),
+            advantage_high=change_high * np.where(change_high > 0, most, least),
+            advantage_sd=spread * most,
             hurts=(change * (tables.bins < -zone)).sum(-1),
             helps=(change * (tables.bins > zone)).sum(-1),
             variance=np.maximum(belief @ tables.grid**2 - plain**2, 0)[:, :-1],

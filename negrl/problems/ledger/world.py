@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from negrl.problems.ledger.section import LedgerProblems
 from negrl.problems.ledger.text import read
 from negrl.problems.ledger.write import write
 from negrl.records import Json, Problem, stable_id, stable_seed
+from negrl.steps.facts import Fact
 
 _ANSWER = re.compile(r"####[ \t]*(-?[0-9]{1,18})[ \t]*")
 
@@ -88,6 +90,27 @@ class World:
         if read_so_far.answer is not None:
             return float(read_so_far.answer == int(problem.gold))
         return float(plan.values(read_so_far.written)[-1] == int(problem.gold))
+
+    def facts(self, problem: Problem, text: str) -> list[Fact]:
+        """What each line claims: which quantity, and the result. A line that claims none is a fact by its words."""
+        plan = _plan(problem.prompt)
+        found: list[Fact] = []
+        before, end = _Followed(), 0
+        for line in text.split("\n"):
+            end += len(line)
+            now = _follow(plan, text[:end])
+            new = [f"{i}={result}" for i, result in now.written.items() if i not in before.written]
+            if now.answer is not None and before.answer is None:
+                new.append(f"answer={now.answer}")
+            if line.strip():
+                found.append(Fact(end, new[0] if new else line.strip()))
+            before, end = now, end + 1
+        return found
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(prompt: str) -> Plan:
+    return plan_of(read(prompt))
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 
 from negrl.problems.ledger.line import write_line
@@ -11,6 +11,8 @@ from negrl.problems.ledger.plan import EXACT, Plan, Step
 
 Worked = tuple[str, int, int, int]
 """Operator, operands, result."""
+Results = Sequence[int] | Mapping[int, int]
+"""What was written for each step, by its index."""
 _OPPOSITE = {"+": "-", "-": "+", "/": "*", "max": "min", "min": "max"}
 
 
@@ -20,7 +22,7 @@ def write(plan: Plan, habits: Collection[str], rate: float, rng: random.Random, 
     results: list[int] = []
     lines: list[str] = []
     for step in plan.steps:
-        found = _exact(plan, step, results)
+        found = right_line(plan, step, results)
         wrong = [w for name in habits if name in HABITS for w in HABITS[name](plan, step, results, found)]
         wrong = [w for w in wrong if w != found and w[3] >= 0]
         if wrong and rng.random() < rate:
@@ -41,17 +43,18 @@ def _work(op: str, a: int, b: int) -> Worked:
     return op, a, b, exact.numerator // exact.denominator
 
 
-def _exact(plan: Plan, step: Step, results: list[int]) -> Worked:
+def right_line(plan: Plan, step: Step, results: Results) -> Worked:
+    """The right line for a step, from what was written for the steps before it."""
     a, b = (results[o.value] if o.is_step else o.value for o in (step.left, step.right))
     return _work(step.op, a, b)
 
 
-def _distractor(plan: Plan, step: Step, results: list[int], right: Worked) -> list[Worked]:
+def _distractor(plan: Plan, step: Step, results: Results, right: Worked) -> list[Worked]:
     """A number that does not matter takes the place of one that does."""
     return [_work(step.op, right[1], number) for number in plan.distractors] if step.op in "+-*" else []
 
 
-def _more_less(plan: Plan, step: Step, results: list[int], right: Worked) -> list[Worked]:
+def _more_less(plan: Plan, step: Step, results: Results, right: Worked) -> list[Worked]:
     """More for less, times for half, and vice versa."""
     _, a, b, _ = right
     if not step.compares:
@@ -61,7 +64,7 @@ def _more_less(plan: Plan, step: Step, results: list[int], right: Worked) -> lis
     return [_work("/", a, b)] if a % b == 0 else []
 
 
-def _before_after(plan: Plan, step: Step, results: list[int], right: Worked) -> list[Worked]:
+def _before_after(plan: Plan, step: Step, results: Results, right: Worked) -> list[Worked]:
     """The initial amount for the current one, and vice versa."""
     if step.mistaken is None:
         return []
@@ -69,7 +72,7 @@ def _before_after(plan: Plan, step: Step, results: list[int], right: Worked) -> 
     return [_work(step.op, results[other.value] if other.is_step else other.value, right[2])]
 
 
-def _carry(plan: Plan, step: Step, results: list[int], right: Worked) -> list[Worked]:
+def _carry(plan: Plan, step: Step, results: Results, right: Worked) -> list[Worked]:
     """Each column by itself: no carry in a sum or a product, the smaller digit from the larger in a difference."""
     op, a, b, _ = right
     if op not in "+-*" or (op == "*" and b > 9) or min(a, b) < 0:
@@ -86,7 +89,7 @@ def _carry(plan: Plan, step: Step, results: list[int], right: Worked) -> list[Wo
     return [(op, a, b, result)]
 
 
-HABITS: dict[str, Callable[[Plan, Step, list[int], Worked], list[Worked]]] = {
+HABITS: dict[str, Callable[[Plan, Step, Results, Worked], list[Worked]]] = {
     "distractor": _distractor,
     "more_less": _more_less,
     "before_after": _before_after,
