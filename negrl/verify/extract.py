@@ -353,7 +353,8 @@ def _box_beside(text: str, start: int, texts: Sequence[str]) -> bool:
     other = near[at:][slice(*spans[0])].strip()
     if other in texts or not any(retraction.contradicts(answer, other) for answer in texts):
         return False
-    return _NEW_CLAUSE.search(near[at + spans[0][1] :]) is None
+    between = near[at + spans[0][1] :].strip(" \n$}()\\[]")
+    return bool(between) and _NEW_CLAUSE.search(between) is None  # next to one another, the later one counts
 
 
 def _from_words(text: str) -> Found | None:

@@ -48,7 +48,7 @@ _RELATIVE = re.compile(
     r"|(?:larger|smaller|greater|less|more|fewer|bigger|higher|lower) than"
     r"|answer is (?:not |probably |maybe |perhaps )?(?:at most|at least|below|above|under|over|between|near))\Z"
 )
-_RELATIVES = (
+_RELATIVES: tuple[str, ...] = (
     " of",
     "twice",
     "double",

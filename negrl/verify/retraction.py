@@ -26,8 +26,8 @@ we forgot;i overlooked;we overlooked;i missed;we missed;i skipped;i neglected;i 
 doesn't check;does not check;doesn't add up;does not add up;doesn't work;does not work;doesn't fit;does not fit
 doesn't satisfy;does not satisfy;didn't work;contradicts;invalid;going over it;clarify;real answer;actual answer
 right answer is;correct answer is;correct value is;still need to add;still have to;still needs to;only part
-not the end;in error;错;不对;正确答案;应该;等等;nein;falsch;erreur;est faux;equivoc;respuesta correcta;неверно;ошиб
-es sind
+not the end;in error
+错;不对;正确答案;应该;等等;nein;falsch;erreur;est faux;equivoc;respuesta correcta;неверно;ошиб;es sind
 c'est
 """
 _PATTERNS = {
@@ -103,7 +103,7 @@ _SHORT = re.compile(
     re.IGNORECASE,
 )
 _SUPPORTING = re.compile(
-    r"\b(?:and|or|where|which|when|if|since|because|as|note|with|less|greater|than|remainder|by|for|between|from|into|at"
+    r"\b(?:and|or|neither|nor|not|where|which|when|if|since|because|as|note|with|less|greater|than|remainder|by|for|between|from|into|at"
     r"|of|let|case|step|example|until|through|plus|minus|times|first|second|only|that|to|line|page|problem|modulo)\b",
     re.IGNORECASE,
 )
@@ -158,10 +158,11 @@ def _says(later: str, wanted: numbers.Quantity) -> bool:
     """Is there a short sentence or clause with another number as its last word: "Edit: 44.", ", Ann says 44."?"""
     text = _FORMULA.sub(_number_or_x, later[:_MAX_SHORT].lstrip(_CLOSING))
     for match in _SHORT.finditer(text):
-        if not match["words"] and match.group()[0] == ":":
+        words = match["words"].lower()
+        if (not words and match.group()[0] == ":") or _SUPPORTING.search(words):
             continue
-        if _SUPPORTING.search(match["words"]) or _DIGIT.search(text[max(0, match.start() - 1) : match.start() + 1]):
-            continue
+        if text[match.start() - 1 : match.start()].isdigit() and " it " not in f" {words}":
+            continue  # 1, 2, 3
         found = numbers.parse(clean(match["value"]))
         if found is not None and abs(found.value) != abs(wanted.value):
             return True

@@ -46,7 +46,7 @@ _TEXT_LETTER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit)\s*\{\s*(?:\(?
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[bpvV]?matrix\}|\\(?:begin|end)\s*\{array\}(?:\s*\{[clr| ]*\})?")
 _FOREIGN = re.compile(r"[^0-9A-Za-z+\-*/^_=<>()\[\]{}|.,;:!%& \\]")
 _MARK = re.compile(
-    r"['`]|\^\s*\{?\s*(?:T(?![A-Za-z])|\*|\\(?:top|prime|intercal|dagger|ast|perp|complement))"
+    r"['`]|(?<![0-9.])0\s*\^\s*\{?\s*0(?![0-9.])|\^\s*\{?\s*(?:T(?![A-Za-z])|\*|\\(?:top|prime|intercal|dagger|ast|perp|complement))"
     r"|(?<![A-Za-z\\])[A-Za-z]\s*\^\s*\{\s*-\s*1\s*\}\s*\("  # f^{-1}(x) is no power
 )
 _JOINED = re.compile(

@@ -1,12 +1,17 @@
 r"""Right answers, changed so that they are wrong, and rewritten so that they stay right; no list of answers needed.
 
 A value is made first, exactly; then the gold answer is written, and an answer from it: a rewriting (never incorrect)
-or a change (never correct). `python tests/verify/metamorphic.py [cases] [seed]` prints the counts by kind; under the
-PYTHONPATH of another checkout it counts there.
+or a change (never correct). The "real" kinds take solutions of GSM8K, SVAMP (both MIT) and ProcessBench's GSM8K part
+(Apache-2.0) without their last line, from excerpts.jsonl, and put an answer at their end.
+
+`python tests/verify/metamorphic.py [cases] [seed]` prints the counts by kind; under the PYTHONPATH of another checkout
+it counts there.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import random
 import re
 import sys
@@ -14,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 UNITS = [
     ("cm", r"\text{ cm}", "centimeters"),
@@ -416,6 +422,35 @@ def _chain(rng: random.Random) -> Made:
     )
 
 
+ENDS = ["\n#### {}", "\nSo \\boxed{{{}}}", "\nA: {}", "\nThe answer is {}.", "\n**Final answer:** \\(\\boxed{{{}}}\\)"]
+
+
+@functools.cache
+def excerpts() -> list[dict[str, str]]:
+    """Real solutions without the line of their answer, and the gold answer."""
+    lines = Path(__file__).with_name("excerpts.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _real(rng: random.Random) -> Made:
+    row = rng.choice(excerpts())
+    value = Fraction(row["gold"])
+    answer = rng.choice([write(value), write(value), rewritten(value, rng)])
+    return row["gold"], row["solution"] + rng.choice(ENDS).format(answer), True
+
+
+def _real_changed(rng: random.Random) -> Made:
+    row = rng.choice(excerpts())
+    return row["gold"], row["solution"] + rng.choice(ENDS).format(changed(Fraction(row["gold"]), rng)), False
+
+
+def _real_later(rng: random.Random) -> Made:
+    row = rng.choice(excerpts())
+    value = Fraction(row["gold"])
+    later = rng.choice(LATER).format(write(value + rng.choice([1, 2, 10])))
+    return row["gold"], row["solution"] + rf"\nSo \boxed{{{write(value)}}}" + later, False
+
+
 _KINDS: dict[str, Callable[[random.Random], Made]] = {
     "rewritten number": _rewrite,
     "changed digit, sign, exponent or space": _digit,
@@ -433,6 +468,9 @@ _KINDS: dict[str, Callable[[random.Random], Made]] = {
     "mark that does not count": _not_said,
     "small magnitude": _small,
     "chain": _chain,
+    "real solution, answer rewritten": _real,
+    "real solution, answer changed": _real_changed,
+    "real solution, another final answer": _real_later,
 }
 
 

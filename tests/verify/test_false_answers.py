@@ -6,6 +6,7 @@ from negrl.recipe import VerifySection
 from negrl.verify import Verifier
 from negrl.verify.equivalence import compare_plain
 from negrl.verify.extract import find
+from tests.verify import inventions
 from tests.verify.false_answers import FALSE, RESPONSES, RIGHT, RIGHT_RESPONSES
 
 
@@ -40,6 +41,47 @@ def test_an_answer_that_is_not_the_last_word_is_never_correct(name: str, conclus
     assert len(set(texts)) == len(texts) >= 20
     verdicts = Verifier(VerifySection(conclusion=conclusion)).verify_all([(text, "43", "stop") for text in texts])
     assert not [(text, v) for text, v in zip(texts, verdicts, strict=True) if v.value == "correct"]
+
+
+@pytest.mark.slow
+def test_invented_answers_are_never_correct(verifier: Verifier) -> None:
+    pairs = [pair for pairs in inventions.PAIRS.values() for pair in pairs]
+    verdicts = verifier.verify_all([(rf"\boxed{{{answer}}}", gold, "stop") for gold, answer in pairs])
+    assert not [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v.value == "correct"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conclusion", [False, True])
+def test_invented_responses_are_never_correct(conclusion: bool) -> None:
+    texts = [text for texts in inventions.RESPONSES.values() for text in texts]
+    verdicts = Verifier(VerifySection(conclusion=conclusion)).verify_all([(text, "43", "stop") for text in texts])
+    assert not [(text, v) for text, v in zip(texts, verdicts, strict=True) if v.value == "correct"]
+
+
+def test_what_follows_a_right_answer_may_say_more(verifier: Verifier) -> None:
+    texts = [
+        r"\boxed{43} values, since 40 + 3 = 43 and 44 is even.",
+        r"There are \boxed{43}$ more than in $2007$.",
+        r"\boxed{43}. Note that the primes below are 2, 3, 5 and 7.",
+        r"$n = \boxed{43}$, which is less than 44.",
+        r"If $a = 1$, we get \[x = \boxed{43}.\]",
+        "\\boxed{43}. [asy]\nadd(p); label(44); // 44\n[/asy]",
+        r"He said that he took 3, so \boxed{43} are left.",
+        r"Putting this answer within the requested format: \boxed{43}",
+        r"\boxed{43} percent of the region is shaded.",
+        r"\boxed{43}. To see that there are actually 43, count them.",
+    ]
+    verdicts = verifier.verify_all([(text, "43", "stop") for text in texts])
+    assert not [(text, v) for text, v in zip(texts, verdicts, strict=True) if v.value != "correct"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "value"),
+    [("0.5%", "0.5", "undecided"), ("0.5", "0.5%", "undecided"), ("1", "1%", "undecided"), ("0.5%", "0.005", "correct"),
+     ("50%", "0.5", "correct"), ("50", "50%", "correct"), ("0.5%", "0.6", "incorrect")],
+)  # fmt: skip
+def test_small_percentages(gold: str, answer: str, value: str, verifier: Verifier) -> None:
+    assert verifier.verify(rf"\boxed{{{answer}}}", gold).value == value
 
 
 @pytest.mark.slow
