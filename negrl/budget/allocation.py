@@ -25,11 +25,14 @@ Band = Literal["band", "solved", "hopeless"]
 
 GROUP = 2
 """Samples of a problem in the band at least: fewer can't be compared."""
+PER_PROBLEM = 4
+"""Samples of a problem in the band on average, or more."""
 DISCOUNT = 0.7
 """What a round's counts are worth one round later."""
 _PRIOR = 0.5  # Jeffreys: of each, right and wrong
 _LOW, _HIGH = 0.15, 0.85  # the band; four samples that agree leave it, two or three do not
-_PROBED = 4  # one of so many solved or hopeless problems is asked in a round
+_PROBED = 0.25  # the share of the solved and hopeless problems that a round asks
+_MOST = 16  # samples of a problem in the band, on average: what is more goes to solved and hopeless ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def believe(problems: Sequence[str], history: Sequence[Mapping[str, tuple[int, i
 def allocate(samples: int, beliefs: Mapping[str, Belief], *key: object) -> Allocation:
     """`samples` of them, no more and no fewer.
 
-    Where they are too few for `GROUP` of every problem in the band, problems are drawn at random.
+    Where they are too few for `PER_PROBLEM` of every problem in the band, problems are drawn at random.
 
     Args:
         key: what the random choices depend on: a seed, the round. The order of `beliefs` plays no part.
@@ -92,15 +95,19 @@ def allocate(samples: int, beliefs: Mapping[str, Belief], *key: object) -> Alloc
     order = sorted(beliefs, key=lambda problem: stable_id("allocate", *key, problem))
     bands = {problem: beliefs[problem].band for problem in order}
     band = [problem for problem in order if bands[problem] == "band"]
+    over = samples - _MOST * len(band)  # more than the band can use
+    share = max(_PROBED, over / max(1, len(order) - len(band)))
     probes: list[str] = []
     for side in ("solved", "hopeless"):
         outside = [problem for problem in order if bands[problem] == side]
-        probes += outside[: math.ceil(len(outside) / _PROBED)]
-    if not band:  # nothing else to spend them on
-        return Allocation(_spread(samples, order, beliefs, {}), bands)
-    probes = probes[: samples // _PROBED]
-    groups = band[: max(1, (samples - len(probes)) // GROUP)]
-    counts = _spread(samples - len(probes), groups, beliefs, dict.fromkeys(groups, GROUP))
+        probes += outside[: math.ceil(len(outside) * min(1, share))]
+    if over <= 0:
+        probes = probes[: samples // 4]
+    groups = band[: max(1, (samples - len(probes)) // PER_PROBLEM)]
+    least = {**dict.fromkeys(groups, GROUP), **dict.fromkeys(probes, 1)}
+    if over > 0:
+        return Allocation(_spread(samples, [*groups, *probes], beliefs, least), bands)
+    counts = _spread(samples - len(probes), groups, beliefs, least)
     return Allocation({**counts, **dict.fromkeys(probes, 1)}, bands)
 
 
@@ -109,8 +116,10 @@ def _spread(
 ) -> dict[str, int]:
     """Neyman's allocation among `problems`, of each `least` at least (as far as there are samples)."""
     counts = {problem: least.get(problem, 0) for problem in problems}
-    while (over := sum(counts.values()) - samples) > 0:  # one group, and fewer samples than it wants
-        counts[problems[-1]] -= over
+    over = max(0, sum(counts.values()) - samples)
+    for problem in reversed(problems):  # there are fewer samples than `least` wants
+        taken = min(counts[problem], over)
+        counts[problem], over = counts[problem] - taken, over - taken
     # n + 1/2 in place of sqrt(n (n + 1)) for n = 0, where every problem's priority would be infinite.
     heap = [(-beliefs[p].spread / (math.sqrt(n * (n + 1)) or 0.5), i) for i, (p, n) in enumerate(counts.items())]
     heapq.heapify(heap)

@@ -1,8 +1,8 @@
 """How many samples the next round has, and whether there is one.
 
-Many small rounds of fresh samples are worth more than anything else that the same tokens buy (docs/budget.md), so a
-round has just enough samples to train on: `PER_PROBLEM` of each problem in the band on average. As problems are solved,
-rounds get smaller, and there are more of them.
+The next token buys most from the newest policy, so a budget is divided into many small rounds. But a problem needs
+several samples in a round, since it is by comparison with each other that they teach. So a small round asks only a part
+of the problems: those that it can ask `PER_PROBLEM` times.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from negrl.budget.allocation import Allocation, believe
 from negrl.budget.amount import AUTO, Budget
 from negrl.budget.passrate import pass_rate
 
-PER_PROBLEM = 4
-"""Samples of a problem in the band, on average."""
-ROUNDS_AT_LEAST = 4
+ROUNDS = 16
+"""Into which a budget is divided, unless they would be smaller than `LEAST`."""
+LEAST, USUAL = 256, 512
+"""Samples of a round: at the least, and where there is no limit."""
+FEWEST_ROUNDS = 4
 """Into which a budget is divided that is too small for more."""
 CONFIDENCE = 0.9
 """Of the one-sided bound by which `auto` sees a rise of the pass rate."""
-PATIENCE = 2
+PATIENCE = 4
 """Rounds over which `auto` looks for one."""
-_MOST_ROUNDS = 32  # of auto
+_MOST_ROUNDS = 64  # of auto
 _HARDLY_ANY = 0.05  # the share of problems in the band at which auto ends
 
 
@@ -76,20 +78,18 @@ def next_size(budget: Budget, rounds: Sequence[Round], problems: Sequence[str], 
         rounds: those that are over.
         max_tokens: of a sample. Before the first round nothing else is known of how long they are.
     """
-    beliefs = believe(problems, [one.counts for one in rounds])
-    inside = sum(belief.band == "band" for belief in beliefs.values())
-    wanted = max(PER_PROBLEM * inside, len(problems))
-    remaining = left(budget, rounds)
-    if remaining is None:
-        return wanted
+    if budget == AUTO:
+        return USUAL
+    remaining = left(budget, rounds) or 0
     price = rounds[-1].tokens / rounds[-1].samples if rounds else max_tokens
     affordable = math.floor(remaining / price)
     if rounds and affordable < rounds[-1].samples / 4:
         return 0  # a rest, since samples were shorter than those before
-    least = max(1, ROUNDS_AT_LEAST - len(rounds))
-    size = min(wanted, max(affordable // least, min(2, affordable)))
+    wanted = max(LEAST, math.ceil(budget / price / ROUNDS))
+    to_come = max(1, FEWEST_ROUNDS - len(rounds))
+    size = min(wanted, max(affordable // to_come, min(2, affordable)))
     # Too little would be left for another round.
-    return affordable if least == 1 and affordable - size < size / 2 else size
+    return affordable if to_come == 1 and affordable - size < size / 2 else size
 
 
 def stop_reason(budget: Budget, rounds: Sequence[Round], problems: Sequence[str], max_tokens: int) -> str | None:

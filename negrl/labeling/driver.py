@@ -89,6 +89,7 @@ def label_traces(
     labeler: Labeler,
     tools: Tools,
     v0: Mapping[str, Estimate] | None = None,
+    earlier: Sequence[Trace] = (),
 ) -> LabelResult:
     """Put values, advantages and labels on the steps of `traces`.
 
@@ -104,7 +105,8 @@ def label_traces(
         traces: of one policy, verified.
         labeler: the one that `section` opens.
         tools: the engine may be None for a labeler that needs neither rollouts nor beliefs.
-        v0: V_0 by problem. Default: from `traces`. Give it when they are only a shard, in which a
+        earlier: verified traces of the same problems by a slightly older policy: evidence, but not labeled.
+        v0: V_0 by problem. Default: from `traces` and `earlier`. Give it when they are only a shard, in which a
             problem's other traces may be missing.
 
     Raises:
@@ -112,7 +114,7 @@ def label_traces(
         ValueError: the labeler needs something that `tools` does not have, or asks for something that it does not
             declare in `needs`.
     """
-    v0 = prompt_values(traces, section.confidence) if v0 is None else v0
+    v0 = prompt_values([*traces, *earlier], section.confidence) if v0 is None else v0
     responses = [tuple(t.token_ids) for t in traces]
     split = {ids: split_steps(list(ids), tools.tokenizer, section) for ids in dict.fromkeys(responses)}
     spans = [split[ids] for ids in responses]
@@ -126,7 +128,7 @@ def label_traces(
         reading = _Reading(problems, tools) if "facts" in labeler.needs else None
         paths = [_path(traces[i], spans[i], reading) for i in chosen]
         others_pass = reading.passed if reading is not None else (lambda trace: ())
-        samples = other_samples(traces, dict(zip(chosen, paths, strict=True)), v0, others_pass)
+        samples = other_samples([*traces, *earlier], dict(zip(chosen, paths, strict=True)), v0, others_pass)
     beliefs: list[list[float] | None] = [None] * len(chosen)
     scored_tokens = 0
     if "beliefs" in labeler.needs and chosen:

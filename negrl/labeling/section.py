@@ -26,6 +26,10 @@ class LabelSection(PickedSection, SplitSection, CreditSection):
     in the text that is judged, so they may be part of the answer, as a closing brace is."""
     max_tokens: int | None = Field(None, ge=1)
     """Of a rollout. Default: what sample.max_tokens leaves after the prefix."""
+    # Left out of a dump where it is not set: dumps are part of the stages' keys.
+    sibling_rounds: int = Field(1, ge=1, exclude_if=lambda v: v == 1)
+    """Rounds whose traces of a problem count as siblings of each other, the newest so many: they are evidence about V_0
+    and about the steps. 1: this round's only. More lets a round have few samples of each problem."""
     confidence: float = Field(0.9, gt=0.5, lt=1)
     shard_size: int = Field(64, ge=1)
     """Problems per shard."""

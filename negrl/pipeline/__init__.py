@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,12 +193,14 @@ def round_data(
     with_values: bool,
     arm: str = "",
     spending: Spending | None = None,
+    before: Sequence[labels.Round] = (),
 ) -> labels.Round:
     """Traces of `policy`, verified, valued and credited. Imported traces stand in for round 1's.
 
     Args:
         with_values: False where no arm reads values: the traces are split into steps and no more.
         spending: decides what is drawn, and books it.
+        before: the arm's rounds so far.
     """
     where = f"{arm} · round {round_} · " if arm else ""
     if checked.imported and round_ == 1:
@@ -212,13 +215,15 @@ def round_data(
     label = frame.recipe.label if with_values else frame.recipe.label.with_labeler("none")
     if spending is not None:
         label = spending.label(label, got.info["generated_tokens"])
-    valued = values.value(frame, checked, policy, verified, f"{where}value the steps", label)
+    older = before[max(0, len(before) + 1 - label.sibling_rounds) :] if label.makes_values else ()
+    earlier = tuple(data.verified for data in older if data.verified is not None)
+    valued = values.value(frame, checked, policy, verified, f"{where}value the steps", label, earlier)
     frame.pause("value")
     credited = labels.credit(frame, verified, valued, f"{where}credit")
     frame.pause("credit")
     if spending is not None:
         spending.book(verified, valued)
-    return labels.Round(got, verified, valued, credited)
+    return labels.Round(got, verified, valued, credited, earlier)
 
 
 def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first: labels.Round) -> None:
@@ -235,7 +240,9 @@ def _build_view(frame: Frame, checked: Checked, arm: ArmRun, round_: int, first:
     elif round_ == 1 and arm.spending is None:
         current = first
     else:
-        current = round_data(frame, checked, arm.policy, round_, method.reads_values, arm.name, arm.spending)
+        current = round_data(
+            frame, checked, arm.policy, round_, method.reads_values, arm.name, arm.spending, arm.rounds
+        )
     own = labels.view(frame, checked, arm.policy, current, method, arm.section.fields, f"{where} · view")
     table, kept = own, arm.section.earlier_rounds
     if round_ > 1 and kept is not None and kept != "replace":

@@ -63,6 +63,14 @@ class Round:
     verified: Done | None = None
     valued: Done | None = None
     credited: Done | None = None
+    earlier: tuple[Done, ...] = ()
+    """Verified traces of earlier rounds that count as siblings (`label.sibling_rounds`)."""
+
+
+def siblings(earlier: Sequence[Done]) -> list[Trace]:
+    """Traces of earlier rounds. Imported ones say nothing about the policy."""
+    traces = (trace for done in earlier for trace in done.stage.iterate("traces", Trace))
+    return [trace for trace in traces if trace.engine != "imported"]
 
 
 def view(
@@ -82,13 +90,14 @@ def view(
             for step in data.credited.stage.iterate("steps", Step):
                 by_trace.setdefault(step.trace_id, []).append(step)
         prompts = data.valued.stage.read("prompts", Trace) if data.valued else []
+        asked = prompts or [*traces, *siblings(data.earlier)]
         inputs = ViewInputs(
             problems=checked.by_id,
             solutions=solutions(frame, checked, policy) if "solutions" in method.needs else [],
             traces=traces,
             steps=by_trace,
             rollouts=data.valued.stage.read("rollouts", Rollout) if "rollouts" in method.needs and data.valued else [],
-            v0={k: v.value for k, v in prompt_values(prompts or traces, section.confidence).items()},
+            v0={k: v.value for k, v in prompt_values(asked, section.confidence).items()},
             label=section,
             max_length=max_length,
             tokenizer=frame.tokenizer(policy),
@@ -104,6 +113,8 @@ def view(
     else:
         assert data.verified is not None
         source = {"traces": data.verified.key}
+        if data.earlier:
+            source["earlier"] = [done.key for done in data.earlier]
     if method.reads_values and data.credited and data.valued:
         credit_settings = {"dead_zone", "require_significance", "after_pit", "value_band", "confidence"}
         source |= {"credit": data.credited.key, "label": section.model_dump(include=credit_settings)}

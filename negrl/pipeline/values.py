@@ -15,7 +15,7 @@ from negrl.labeling.driver import LabelCounts, label_traces
 from negrl.labeling.rollouts import Tools
 from negrl.labeling.section import LabelSection
 from negrl.pipeline.frame import Done, Frame, Policy
-from negrl.pipeline.labels import LABELED_BY
+from negrl.pipeline.labels import LABELED_BY, siblings
 from negrl.pipeline.traces import chunks, drawing, drawn_as
 from negrl.policy import PolicySection, check_model, context_length
 from negrl.preflight import Checked
@@ -27,11 +27,20 @@ from negrl.store import Stage
 from negrl.verify import Verifier
 
 
-def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title: str, section: LabelSection) -> Done:
+def value(
+    frame: Frame,
+    checked: Checked,
+    policy: Policy,
+    verified: Done,
+    title: str,
+    section: LabelSection,
+    earlier: Sequence[Done] = (),
+) -> Done:
     """Steps with their values: counts, estimates, intervals.
 
     Args:
         section: the recipe's `label`, or what stands for it in this round.
+        earlier: verified traces of earlier rounds that count as siblings.
     """
     labeler = open_labeler(section, checked.oracle)
     imported = frame.recipe.traces is not None
@@ -48,14 +57,17 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         # Somebody else's traces say nothing about this policy's chance from the prompt: ask the policy.
         if tools.engine is not None and any(trace.engine == "imported" for trace in traces):
             _draw_prompts(frame, checked.by_id, policy, stage, shards, bar)
-        v0 = prompt_values(stage.read("prompts", Trace) or traces, section.confidence)
+        older = siblings(earlier)
+        v0 = prompt_values(stage.read("prompts", Trace) or [*traces, *older], section.confidence)
         budgets = shares(getattr(section, "budget_tokens", None), [len(shard) for shard in shards])
         for index, shard in enumerate(shards):
             if not all(stage.has(table, index) for table in ("steps", "rollouts", "counts")):
                 own = (
                     section if budgets[index] is None else section.model_copy(update={"budget_tokens": budgets[index]})
                 )
-                result = label_traces(checked.by_id, shard, own, open_labeler(own, checked.oracle), tools, v0)
+                asked = {trace.problem_id for trace in shard}
+                beside = [trace for trace in older if trace.problem_id in asked]
+                result = label_traces(checked.by_id, shard, own, open_labeler(own, checked.oracle), tools, v0, beside)
                 stage.write("rollouts", index, Rollout, result.rollouts)
                 stage.write("steps", index, Step, result.steps)
                 stage.write("counts", index, LabelCounts, [result.counts])
@@ -63,6 +75,8 @@ def value(frame: Frame, checked: Checked, policy: Policy, verified: Done, title:
         return _facts(stage, bar, section, labeler, len(traces))
 
     inputs = {"traces": verified.key, "policy": policy.key, "label": key}
+    if earlier:
+        inputs["earlier"] = [done.key for done in earlier]
     if "rewards" in labeler.needs:
         inputs["prm"] = check_model(PolicySection(model=reward_model(section)), "label.prm")
     if _needs_policy(labeler):

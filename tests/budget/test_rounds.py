@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from negrl.budget import Allocation, Band, Drawn, Round, allocate, believe, left, next_size, parse_budget, pass_rate
-from negrl.budget.rounds import PER_PROBLEM, ROUNDS_AT_LEAST, stop_reason
+from negrl.budget.rounds import FEWEST_ROUNDS, LEAST, PATIENCE, USUAL, stop_reason
 
 NAMES = [f"p{i}" for i in range(100)]
 
@@ -52,17 +52,14 @@ def test_the_rounds_add_up_to_the_budget(budget: int) -> None:
         rounds.append(a_round(rates, samples, rounds, seed=1))
     spent = sum(one.tokens for one in rounds)
     assert spent <= budget and left(budget, rounds) == budget - spent <= rounds[-1].tokens / 4
-    assert len(rounds) >= ROUNDS_AT_LEAST and stop_reason(budget, rounds, NAMES, 20) == "the budget is spent"
+    assert len(rounds) >= FEWEST_ROUNDS and stop_reason(budget, rounds, NAMES, 20) == "the budget is spent"
 
 
-def test_a_round_has_enough_of_each_problem_in_the_band_and_shrinks_with_it() -> None:
-    assert next_size("auto", [], NAMES, 20) == PER_PROBLEM * len(NAMES)
-    rates = {name: float(i < 70) for i, name in enumerate(NAMES)}  # 70 are always right, 30 never
-    rounds = [a_round(rates, 600, [], seed=0)]
-    assert next_size("auto", rounds, NAMES, 20) == len(NAMES)  # all are decided: nothing but to look again
-    some = {name: 0.5 if i < 40 else 1.0 for i, name in enumerate(NAMES)}
-    rounds = [a_round(some, 1000, [], seed=0)]
-    assert len(NAMES) < next_size("auto", rounds, NAMES, 20) <= PER_PROBLEM * 40
+def test_a_budget_is_divided_into_rounds_that_are_large_enough() -> None:
+    assert next_size("auto", [], NAMES, 20) == USUAL
+    assert next_size(16 * 300 * 20, [], NAMES, 20) == 300
+    assert next_size(16 * 100 * 20, [], NAMES, 20) == LEAST
+    assert next_size(800 * 20, [], NAMES, 20) == 800 // FEWEST_ROUNDS
 
 
 def test_rollouts_count_as_tokens() -> None:
@@ -70,7 +67,8 @@ def test_rollouts_count_as_tokens() -> None:
     with_rollouts = Round(one.allocation, one.drawn, 100, 4000)
     assert with_rollouts.tokens == 8000 and left(10_000, [with_rollouts]) == 2000
     # 20 tokens a sample with the rollouts that go with it
-    assert next_size(10_000, [with_rollouts] * 1, NAMES, 20) == 2000 // 20 // (ROUNDS_AT_LEAST - 1)
+    assert next_size(10_000, [with_rollouts] * 3, NAMES, 20) == 0
+    assert next_size(14_000, [with_rollouts], NAMES, 20) == 6000 // 20 // (FEWEST_ROUNDS - 1)
 
 
 def test_the_pass_rate_of_a_whole_round_is_the_mean_over_problems() -> None:
@@ -104,10 +102,11 @@ def test_auto_goes_on_while_the_policy_improves_and_ends_when_it_does_not() -> N
         rates = {name: level for name in NAMES}
         rounds.append(a_round(rates, next_size("auto", rounds, NAMES, 20), rounds, seed=len(rounds)))
         ended = stop_reason("auto", rounds, NAMES, 20)
-    assert 5 <= len(rounds) <= 9 and ended.startswith("no rise of the pass rate over 2 rounds")
+    assert 3 + PATIENCE < len(rounds) <= 12
+    assert ended.startswith(f"no rise of the pass rate over {PATIENCE} rounds")
 
 
 def test_auto_ends_where_all_is_solved() -> None:
     rates = {name: 1.0 for name in NAMES}
-    rounds = [a_round(rates, 400, [], seed=0)]
+    rounds = [a_round(rates, 512, [], seed=0)]
     assert stop_reason("auto", rounds, NAMES, 20) == "0 of 100 problems are left to learn from"

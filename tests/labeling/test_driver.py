@@ -559,3 +559,17 @@ def test_samples_meet_a_trace_again_where_they_have_worked_out_the_same(text, le
     assert (branch.left, branch.met, branch.n) == (left, met, 1)
     mine = next(o for o in labeler.seen if o.trace == 0)
     assert sum(b.n for b in mine.branches) == 2 and all(b.followed >= 0 for b in mine.branches)
+
+
+def test_traces_of_earlier_rounds_are_evidence_and_get_no_labels(world, chars) -> None:
+    """Two wrong traces say nothing of their steps; with the right ones of the round before, V_0 is in the band."""
+    now = [world.trace("p", "1;3;!8"), world.trace("p", "2;3;!8")]
+    before = [world.trace("p", "1;4;!7"), world.trace("p", "1;3;!7"), world.trace("q", "1;4;!8")]
+    section = LabelSection(labeler="adaptive", split="chain", budget_tokens=0)
+    tools = Tools(chars, verify, SampleSection(max_tokens=20))
+    alone = label_traces(PROBLEMS, now, section, open_labeler(section), tools)
+    assert alone.counts.labelled == 0
+    beside = label_traces(PROBLEMS, now, section, open_labeler(section), tools, earlier=before)
+    assert beside.counts.labelled == 2 and set(by_trace(beside)) == {trace.trace_id for trace in now}
+    falls = [by_trace(beside)[trace.trace_id][0].advantage for trace in now]
+    assert falls[1] < falls[0]  # "1;" was there in both right ones
