@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from negrl.errors import InputError
-from negrl.files import check_target, encode, kind_of, open_atomic, open_source
+from negrl.files import Batch, Source, check_target, encode, kind_of, open_atomic, open_source
 from negrl.intervals import wilson
 from negrl.recipe import load_recipe
 from negrl.records import CORRECT, INCORRECT, UNDECIDED, Problem, Trace, Verdict
@@ -110,6 +110,7 @@ def audit(
     seed: int = 0,
     out: str | Path | None = None,
     prefix: str = PREFIX,
+    stream: str = "jsonl",
 ) -> AuditReport:
     """Check a sample of the verdicts of a file or a run.
 
@@ -123,6 +124,7 @@ def audit(
         seed: for drawing the sample.
         out: JSON lines file for all disagreements, with the whole responses.
         prefix: as for `negrl verify`: which columns have its verdicts.
+        stream: what standard input holds: jsonl or csv.
 
     Raises:
         InputError: there is no such file, column or finished run, there is no verdict to check, or `out` cannot be
@@ -140,7 +142,7 @@ def audit(
     elif keys is None:
         raise InputError(f"{target}: is a file; say which columns to read with --gold and --response")
     else:
-        rows = _of_file(target, keys, section, prefix)
+        rows = _of_file(open_source(target, stream), keys, section, prefix)
     chosen = _draw(rows, sample, random.Random(seed), report)
     if not chosen:
         raise InputError(f"{target}: no verdict that could be checked")
@@ -152,11 +154,13 @@ def audit(
     return report
 
 
-def _of_file(path: str | Path, keys: Keys, section: VerifySection, prefix: str) -> Iterator[Judged]:
-    source, own = open_source(path), own_columns(prefix)
+def _of_file(source: Source, keys: Keys, section: VerifySection, prefix: str) -> Iterator[Judged]:
+    own = own_columns(prefix)
     names, listed = check_columns(source, keys), has_lists(source, keys)
     if set(own) <= set(names):
         for batch in source.batches({*keys.roots, *own}):
+            if source.kind == "csv":
+                listed = _unpack(batch, keys, own, source)
             items = readable(batch, source, keys, [], listed)
             for number, row, samples in zip(batch.numbers, batch.rows, items, strict=True):
                 found = _stored(row, own, source.where(number))
@@ -168,6 +172,29 @@ def _of_file(path: str | Path, keys: Keys, section: VerifySection, prefix: str) 
             batch.numbers, readable(batch, source, keys, [], listed), verdicts, strict=True
         ):
             yield from _each(f"{source.unit} {number}", samples, found)
+
+
+def _unpack(batch: Batch, keys: Keys, own: Sequence[str], source: Source) -> bool:
+    """CSV has no lists: where the verdict is a list, as JSON, so are the other columns that belong to the samples. Puts
+    the lists into the rows. Are there any?"""
+    listed = any(row[own[0]].startswith("[") for row in batch.rows)
+    for number, row in zip(batch.numbers, batch.rows, strict=True) if listed else ():
+        for name in own:
+            row[name] = _listed(row[name])
+            if not isinstance(row[name], list):
+                raise InputError(f"{source.where(number)}: column '{name}' must be a list as JSON, as in other rows")
+        for name in (keys.response, keys.finish_reason or keys.response):  # a bad row may have anything
+            row[name] = _listed(row[name])
+    return listed
+
+
+def _listed(value: Any) -> Any:
+    """The list that a text holds as JSON; other values as they are."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, list) else value
 
 
 def _each(where: str, samples: list[Item | None], verdicts: list[Verdict]) -> Iterator[Judged]:

@@ -12,7 +12,7 @@ from negrl import __version__
 from negrl.commands.bench import bench
 from negrl.commands.evaluate import app as evaluate
 from negrl.commands.verify import audit, verify
-from negrl.errors import UNWRITABLE, GuardTripped, InputError
+from negrl.errors import GuardTripped, InputError, unwritable
 from negrl.terminal import safe
 
 app = typer.Typer(
@@ -85,10 +85,9 @@ def main() -> None:
         print(f"negrl: {safe(error)}", file=sys.stderr)
         code = error.exit_code
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if (line := unwritable(error)) is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"negrl: {safe(where)}cannot be written: {error.strerror}; what is finished is kept", file=sys.stderr)
+        print(f"negrl: {safe(line)}", file=sys.stderr)
         code = InputError.exit_code
     except Exception as error:
         # Usage errors of click, or of typer's own copy of it, know how to show themselves.

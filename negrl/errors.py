@@ -11,6 +11,14 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 """An OSError's number when the disk is full or may not be written: nothing that a traceback explains."""
 
 
+def unwritable(error: OSError) -> str | None:
+    """The line that says that a disk is full or may not be written; None for any other error."""
+    if error.errno not in UNWRITABLE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}cannot be written: {error.strerror}; what is finished is kept"
+
+
 class InputError(Exception):
     """Something the user gave is wrong. The message is one line that names the file, key or row,
     what was expected and, where there is one, the nearest right thing."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from negrl.engines import ENGINES
 from negrl.errors import InputError
 from negrl.labelers import Labeler, open_labeler
+from negrl.labelers.prm import reward_model
 from negrl.methods import METHODS, Method
-from negrl.policy import check_model
+from negrl.policy import PolicySection, check_model
 from negrl.problems import SOURCES, facts_of, load_problems, world_of
 from negrl.problems import imported as importing
 from negrl.recipe import LabelSection, Recipe
@@ -53,16 +54,18 @@ class Checked:
 
 
 def preflight(recipe: Recipe) -> Checked:
-    """Read the problems and imported traces, look at the model folder, look whether the engine is installed.
+    """Read the problems and imported traces, look at the model folders, look whether the engine is installed.
 
     Raises:
         InputError: a file is missing, empty or malformed, a problem has no gold or stands twice,
-            the model folder is none, the engine is not installed, the labeler cannot be opened, a method's view or
-            trainer is not there.
+            a model folder (policy.model, label.prm) is none, the engine is not installed, the labeler cannot be opened,
+            a method's view or trainer is not there, or they do not fit.
     """
     ENGINES[recipe.engine.kind].version()
     world = world_of(recipe.problems)
     labeler = open_labeler(recipe.label, None if world is None else world.value)  # refuses one that can't work here
+    if "rewards" in labeler.needs and any(METHODS[arm.method].reads_values for arm in recipe.resolved_arms.values()):
+        check_model(PolicySection(model=reward_model(recipe.label)), "label.prm")
     if any(arm.budget is not None and METHODS[arm.method].reads_values for arm in recipe.resolved_arms.values()):
         _check_affordable(recipe.label, labeler)
     for arm in recipe.resolved_arms.values():

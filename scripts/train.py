@@ -9,7 +9,7 @@
 import argparse
 import sys
 
-from negrl.errors import GuardTripped, InputError
+from negrl.errors import GuardTripped, InputError, unwritable
 from negrl.recipe import load_recipe
 from negrl.terminal import safe
 from negrl.trainers.distributed import check_processes, is_main
@@ -42,6 +42,12 @@ def main() -> int:
         if is_main():
             print(f"train.py: {safe(error)}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if (line := unwritable(error)) is None:
+            raise
+        if is_main():
+            print(f"train.py: {safe(line)}", file=sys.stderr)
+        return InputError.exit_code
 
 
 if __name__ == "__main__":

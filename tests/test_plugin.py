@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -16,11 +17,15 @@ from typer.testing import CliRunner
 from negrl.cli import app
 from negrl.commands.options import KINDS
 from negrl.errors import InputError
+from negrl.methods import METHODS
+from negrl.methods.spec import Options as MethodOptions
+from negrl.methods.spec import in_training
 from negrl.plugins import REGISTRIES, load_plugins, registries
 from negrl.preflight import preflight
 from negrl.recipe import load_recipe
-from negrl.records import Step
+from negrl.records import SftRow, Step
 from negrl.store import Store
+from negrl.views import view_of
 
 PLUGIN = Path(__file__).parent / "plugin"
 RECIPE = PLUGIN / "recipe.yaml"
@@ -159,6 +164,29 @@ def test_preflight_refuses_what_cannot_be_opened(mine: Path) -> None:
         preflight(load_recipe(mine / "r.yaml", ["label.labeler=shy"]))
     with pytest.raises(InputError, match="method 'bodiless': there is no module 'nowhere'"):
         preflight(load_recipe(mine / "r.yaml", ["train.method=bodiless"]))
+
+
+def test_a_trainer_finds_the_columns_that_it_reads(mine: Path) -> None:
+    method = METHODS["smooth_rft"] if "smooth_rft" in METHODS else METHODS["rft"]
+    fits = dataclasses.replace(method, columns=frozenset({"input_ids", "labels"}))
+    assert view_of(fits).row_type is SftRow
+    with pytest.raises(InputError) as caught:
+        view_of(dataclasses.replace(fits, columns=frozenset({"input_ids", "advantage"})))
+    said = f"method '{method.name}': its trainer reads the column 'advantage', and the rows of view 'rft' have none"
+    assert str(caught.value).startswith(said) and "input_ids, labels, problem_id, trace_id" in str(caught.value)
+
+
+def test_a_view_cannot_read_an_option_that_is_not_in_its_key() -> None:
+    class Mine(MethodOptions):
+        pairs: int = 3
+        smoothing: float = in_training(0.1)
+
+    options = Mine().as_view_reads()
+    assert options.pairs == 3 and Mine().for_view() == {"pairs": 3}
+    with pytest.raises(AttributeError, match=r"^the view reads the option 'smoothing', which Mine declares with in_t"):
+        options.smoothing  # noqa: B018
+    with pytest.raises(AttributeError, match="'Mine' object has no attribute 'nothing'"):
+        options.nothing  # noqa: B018
 
 
 def test_options_are_read_from_the_declarations() -> None:

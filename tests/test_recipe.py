@@ -129,6 +129,19 @@ def test_oracle_needs_a_world(tmp_path: Path) -> None:
         preflight(load_recipe(write(tmp_path, text), ["label.labeler=oracle"]))
 
 
+@pytest.mark.parametrize("labeler", [["labeler=prm"], ["labeler=consensus", "agree=[prm,fixed]"]])
+def test_the_process_reward_model_is_looked_at_first(tmp_path: Path, labeler: list[str]) -> None:
+    overrides = [*(f"label.{word}" for word in labeler), f"label.prm={tmp_path}/modle"]
+    recipe = load_recipe(write(tmp_path, GOOD), overrides)
+    with pytest.raises(InputError, match=r"^label.prm: no folder '.*modle'; expected a model folder or a hub id"):
+        preflight(recipe)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InputError, match=r"^label.prm: no folder '.*modle' \(did you mean 'model'\?\)"):
+        preflight(recipe)
+    with pytest.raises(InputError, match=r"^policy.model: "):  # rft reads no values
+        preflight(load_recipe(tmp_path / "r.yaml", [*overrides, "train.method=rft"]))
+
+
 def test_consensus_with_the_oracle_needs_a_world(tmp_path: Path) -> None:
     text = GOOD.replace("{source: chain, train: 4, evaluate: 4}", "{source: gsm8k}")
     overrides = ["label.labeler=consensus", "label.agree=[oracle,fixed]"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ from negrl.terminal import safe
 if TYPE_CHECKING:
     from negrl.verify.section import VerifySection
 
+
+class Stream(enum.StrEnum):
+    jsonl = "jsonl"
+    csv = "csv"
+
+
 Gold = Annotated[str, typer.Option(help="Column with the gold answer; may be a path: meta.answer.")]
 Response = Annotated[
     str, typer.Option(help="Column with the response, or a list of them; may be a path: messages[-1].content.")
@@ -26,6 +33,7 @@ Prefix = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="Worker processes for the checks that need math-verify.")]
 Extract = Annotated[str, typer.Option(help="How to find the answer: auto, boxed, hash, answer_line, ...")]
+Format = Annotated[Stream, typer.Option("--format", help="What - holds: jsonl or csv.")]
 Timeout = Annotated[float, typer.Option(help="Seconds for one equivalence check.")]
 _SHOWN = 20
 
@@ -45,16 +53,20 @@ def verify(
     timeout: Timeout = 5.0,
     prefix: Prefix = "verdict",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed or failed.")] = False,
+    format: Format = Stream.jsonl,
 ) -> None:
     """Judge the responses in any JSONL, CSV or Parquet file: adds verdict, verdict_reason, verdict_answer and
     verdict_method."""
     section = _section(extract, timeout, workers)
+    _check_format(format, file, out)
     from negrl.verify.files import Keys, verify_file
 
     with _counter() as on_row:
         keys = Keys(gold, response, finish_reason)
-        summary = verify_file(file, keys, out, section, on_row, prefix=prefix, force=force, resume=resume)
+        summary = verify_file(
+            file, keys, out, section, on_row, prefix=prefix, force=force, resume=resume, stream=format.value
+        )
     for number, what in summary.problems[:_SHOWN]:
         print(f"{safe(summary.where(number))}: {safe(what)}; kept as undecided", file=sys.stderr)
     if len(summary.problems) > _SHOWN:
@@ -87,17 +99,19 @@ def audit(
     extract: Extract = "auto",
     timeout: Timeout = 5.0,
     prefix: Prefix = "verdict",
+    format: Format = Stream.jsonl,
 ) -> None:
     """Check a sample of the verdicts in a second, independent way. Prints the disagreements, and the share of
     `incorrect` and of `correct` verdicts that they make up, with intervals."""
     section = _section(extract, timeout, workers)
     if (gold is None) != (response is None):
         raise InputError("give both --gold and --response, or neither (for a run)")
+    _check_format(format, file)
     from negrl import audit as auditing
     from negrl.verify.files import Keys
 
     keys = Keys(gold, response, finish_reason) if gold is not None and response is not None else None
-    report = auditing.audit(file, keys, section, sample, seed, out, prefix)
+    report = auditing.audit(file, keys, section, sample, seed, out, prefix, format.value)
     for line in auditing.report_lines(report):
         print(line)
     if out is not None:
@@ -114,6 +128,11 @@ def _section(extract: str, timeout: float, workers: int) -> VerifySection:
         return VerifySection.model_validate(settings)
     except pydantic.ValidationError as error:
         raise InputError(f"--{first_error(error)}") from None
+
+
+def _check_format(format: Stream, *paths: Path) -> None:
+    if format != Stream.jsonl and "-" not in map(str, paths):
+        raise InputError(f"--format {format}: says what - holds; the names of files say it themselves")
 
 
 @contextmanager

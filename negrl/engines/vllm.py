@@ -32,6 +32,7 @@ _OWNED = {
     "dtype": "policy.dtype",
     "trust_remote_code": "policy.trust_remote_code",
     "logprobs_mode": "nothing: negrl needs the logprobs of the distribution that was drawn from",
+    "load_format": "nothing: negrl loads weights from safetensors only, since pickle can run code",
     "skip_tokenizer_init": "nothing: negrl needs the tokenizer",
 }
 """LLM arguments that the recipe sets elsewhere."""
@@ -110,6 +111,7 @@ class VllmEngine:
                 tokenizer_revision=policy.revision,
                 trust_remote_code=policy.trust_remote_code,
                 logprobs_mode="processed_logprobs",
+                load_format="safetensors",  # by itself it would fall back to .bin
                 **{"enable_prefix_caching": True, **(_CPU_OPTIONS if on_cpu else {}), **options},
             )
             config = self._llm.model_config

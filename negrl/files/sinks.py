@@ -1,4 +1,4 @@
-"""Rows into JSON lines, CSV or Parquet, by the name of the file; `-` is standard output, as JSON lines."""
+"""Rows into JSON lines, CSV or Parquet, by the name of the file; `-` is standard output, as JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ class Sink(Protocol):
 
 
 @contextmanager
-def open_sink(out: str | Path, source: Source, added: Sequence[str], listed: bool = False) -> Iterator[Sink]:
+def open_sink(
+    out: str | Path, source: Source, added: Sequence[str], listed: bool = False, stream: str = "jsonl"
+) -> Iterator[Sink]:
     """A file for the rows of `source` with further columns `added`, which hold texts, or lists of texts if `listed`.
 
     It takes the place of `out` when the block ends well; otherwise nothing changes. A link stays a link. Standard
     output gets each batch as it comes.
+
+    Args:
+        stream: what standard output gets: jsonl or csv.
 
     Raises:
         InputError: `out` is the input file, cannot be written, or cannot hold the rows.
@@ -42,7 +47,12 @@ def open_sink(out: str | Path, source: Source, added: Sequence[str], listed: boo
     kind, _ = kind_of(out)
     strict = source.kind == "parquet"
     if str(out) == STREAM:
-        yield _JsonlSink("stdout", sys.stdout.buffer, strict)
+        screen = sys.stdout.buffer
+        yield (
+            _CsvSink("stdout", screen, source.names(), added)
+            if stream == "csv"
+            else _JsonlSink("stdout", screen, strict)
+        )
         with blaming("stdout"):
             sys.stdout.buffer.flush()
         return

@@ -1,5 +1,5 @@
 """Rows from JSON lines (.jsonl, .json, .ndjson), CSV (.csv) or Parquet (.parquet), plain or .gz, batch by batch.
-`-` is standard input, as JSON lines."""
+`-` is standard input, as JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -58,14 +58,18 @@ def kind_of(path: str | Path) -> tuple[str, bool]:
     return _KINDS[ending], zipped
 
 
-def open_source(path: str | Path) -> JsonlSource | CsvSource | ParquetSource:
+def open_source(path: str | Path, stream: str = "jsonl") -> JsonlSource | CsvSource | ParquetSource:
     """The rows of a file, or of standard input (`-`), which is copied to a nameless temporary file first.
+
+    Args:
+        stream: what standard input holds: jsonl or csv.
 
     Raises:
         InputError: it is missing, its name has no known ending, or it is not a whole Parquet file.
     """
     if str(path) == STREAM:
-        return JsonlSource(Path("stdin"), _copied(sys.stdin.buffer))
+        spooled = _copied(sys.stdin.buffer)
+        return (CsvSource if stream == "csv" else JsonlSource)(Path("stdin"), spooled)
     if Path(path).is_dir():
         raise InputError(f"{path}: is a folder, expected a .jsonl, .csv or .parquet file")
     file = check_exists(path)
@@ -75,18 +79,13 @@ def open_source(path: str | Path) -> JsonlSource | CsvSource | ParquetSource:
     return CsvSource(file) if kind == "csv" else JsonlSource(file)
 
 
-class JsonlSource:
-    """One JSON object per line; blank lines are skipped."""
-
-    kind, unit = "jsonl", "line"
+class _Lines:
+    """The content of a file, or what was copied of a stream."""
 
     def __init__(self, path: Path, spooled: BinaryIO | None = None):
         """`spooled`: the content, if it is not that of the file `path`."""
         self.path, self._spooled = path, spooled
         self.file = None if spooled is not None else path
-
-    def where(self, number: int) -> str:
-        return f"{self.path}:{number}"
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
@@ -96,6 +95,15 @@ class JsonlSource:
         else:
             self._spooled.seek(0)
             yield self._spooled
+
+
+class JsonlSource(_Lines):
+    """One JSON object per line; blank lines are skipped."""
+
+    kind, unit = "jsonl", "line"
+
+    def where(self, number: int) -> str:
+        return f"{self.path}:{number}"
 
     def columns(self) -> dict[str, Any] | None:
         """None: each row has its own columns."""
@@ -164,14 +172,14 @@ class JsonlSource:
 _ADVICE = "a Parquet column has one type, JSON lines hold any row (--out NAME.jsonl)"
 
 
-class CsvSource:
+class CsvSource(_Lines):
     """Comma-separated values under a header, UTF-8; quoted fields may hold commas and line ends. All values are
     text."""
 
     kind, unit = "csv", "row"
 
-    def __init__(self, path: Path):
-        self.path = self.file = path
+    def __init__(self, path: Path, spooled: BinaryIO | None = None):
+        super().__init__(path, spooled)
         self._names = next(self._rows(), (0, []))[1]
         if len(set(self._names)) < len(self._names):
             twice = next(n for n in self._names if self._names.count(n) > 1)
@@ -214,7 +222,7 @@ class CsvSource:
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """The header as row 0, then the others; blank lines are skipped."""
         csv.field_size_limit(1 << 30)
-        with opened(self.path) as handle:
+        with self._opened() as handle:
             text = io.TextIOWrapper(handle, "utf-8-sig", newline="")
             try:
                 yield from enumerate(fields for fields in csv.reader(text, strict=True) if fields)
@@ -222,6 +230,8 @@ class CsvSource:
                 raise InputError(f"{self.path}: not UTF-8 text") from None
             except csv.Error as error:
                 raise InputError(f"{self.path}: not valid CSV ({error})") from None
+            finally:
+                text.detach()  # or it would close what was copied of a stream
 
     def schema(self) -> pa.Schema:
         import pyarrow as pa

@@ -75,6 +75,11 @@ class PrmLabeler:
         return plain_differences(self.values(trace), self._value(beliefs[0]) if beliefs else None)
 
 
+def reward_model(section: Any) -> str:
+    """The folder that a `label` section names whose labeler needs rewards."""
+    return str(section.prm)
+
+
 def scores(
     model: str,
     sequences: Sequence[tuple[list[int], list[int]]],

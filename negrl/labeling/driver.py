@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from negrl.errors import InputError
 from negrl.labelers.base import Branch, Labeler, Task
 from negrl.labeling.prefixes import Path, Prefix, merge_prefixes, other_samples
 from negrl.labeling.rollouts import DrawnAs, RolloutStream, Tools, decoder
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SCORE_AT_ONCE = 4096  # prefixes in one call of the engine: bounds the memory of their token lists
+_MOST_ROUNDS = 10_000
+"""Times that a labeler may ask. The one that asks most often (adaptive) is done after max_rollouts."""
 _NAN = math.nan
 _UNKNOWN = Estimate(_NAN, _NAN, _NAN)
 _NO_DIFFERENCE = Difference(_NAN, _NAN, _NAN)
@@ -107,6 +110,7 @@ def label_traces(
             problem's other traces may be missing.
 
     Raises:
+        InputError: the labeler does not stop asking.
         ValueError: the labeler needs something that `tools` does not have, or asks for something that it does not
             declare in `needs`.
     """
@@ -146,8 +150,13 @@ def label_traces(
         ]
     )  # fmt: skip
     stream = RolloutStream(problems, section, tools, paths)
-    asked = 0
+    asked = rounds = 0
     while asks := labeler.ask():
+        if (rounds := rounds + 1) > _MOST_ROUNDS:
+            raise InputError(
+                f"label.labeler: {labeler.name} has asked {_MOST_ROUNDS:,} times for rollouts and does not stop; "
+                "its `ask` must return an empty list once it is satisfied, and an outcome may have n=0"
+            )
         if "rollouts" not in labeler.needs:
             raise ValueError(f"labeler {labeler.name} asks for rollouts but does not declare that it needs them")
         for ask in asks:

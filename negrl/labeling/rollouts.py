@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 Verify = Callable[[str, str, str], Verdict]
 """(response text, gold answer, finish reason) -> verdict."""
 
-_Judged = tuple[list[tuple[list[int], bool, Collection[State]]], int]
-"""(tokens of a rollout, did it come out right, the states that prefix and rollout go through) of each rollout that
-could be judged, and the tokens of all."""
+_One = tuple[list[int], bool, Collection[State]]
+"""Tokens of a rollout; did it come out right? The states that prefix and rollout go through, if anybody reads them."""
+_Judged = tuple[list[_One], int]
+"""Each rollout that could be judged, and the tokens of all."""
 
 
 class DrawnAs(Protocol):
@@ -101,7 +102,7 @@ class RolloutStream:
         judged = {p: self._judge(p, completions) for p, completions in zip(drawable, drawn, strict=True)}
         return [o for prefix in wanted for o in self._outcomes(prefix, *judged.get(prefix, ([], 0)))]
 
-    def _outcomes(self, prefix: Prefix, judged: list[tuple[list[int], bool]], tokens: int) -> Iterator[Outcome]:
+    def _outcomes(self, prefix: Prefix, judged: list[_One], tokens: int) -> Iterator[Outcome]:
         n, successes = len(judged), sum(right for _, right, _ in judged)
         for task, i in prefix.members:
             left: tuple[Branch, ...] = ()
@@ -139,7 +140,7 @@ class RolloutStream:
         begin = self._decode(head) if self.stop else ""
         known: dict[tuple[int, ...], Verdict] = {}  # the tokens say too how the rollout ended
         states: dict[tuple[int, ...], Collection[State]] = {}
-        judged: list[tuple[list[int], bool, Collection[State]]] = []
+        judged: list[_One] = []
         tokens = 0
         for i, completion in enumerate(completions, start=prefix.drawn):
             ids = completion.token_ids

@@ -33,7 +33,7 @@ _NEEDED_TOO = {"values": "traces", "rollouts": "values", "sampling": "prompts"}
 def in_training(default: Any, **constraints: Any) -> Any:
     """A pydantic Field that only the trainer reads: changing it does not change the training table.
 
-    All other options of a method are part of the key of its table.
+    All other options of a method are part of the key of its table. A view that reads this one gets an AttributeError.
     """
     return Field(default, json_schema_extra={"shapes_view": False}, **constraints)
 
@@ -65,9 +65,33 @@ class Options(ModuleOptions):
     def for_view(self) -> dict[str, Any]:
         """The values of the options that shape the training table, by name; without those that a dump leaves out
         (`exclude_if`), so that an option added later changes no key where it is not used."""
-        extras = {name: option.json_schema_extra for name, option in type(self).model_fields.items()}
-        shaping = {n for n, e in extras.items() if not (isinstance(e, dict) and e.get("shapes_view") is False)}
+        shaping = {name for name in type(self).model_fields if self._shapes_view(name)}
         return {name: getattr(self, name) for name in self.model_dump(include=shaping)}
+
+    def as_view_reads(self) -> ViewOptions:
+        """These options without those that are declared with `in_training`."""
+        return ViewOptions(self)
+
+    @classmethod
+    def _shapes_view(cls, name: str) -> bool:
+        extra = cls.model_fields[name].json_schema_extra
+        return not (isinstance(extra, dict) and extra.get("shapes_view") is False)
+
+
+class ViewOptions:
+    """A method's options as its view sees them: what the key of its table does not name can't be read."""
+
+    def __init__(self, options: Options):
+        self._options = options
+
+    def __getattr__(self, name: str) -> Any:
+        fields = type(self._options).model_fields
+        if name in fields and not self._options._shapes_view(name):
+            raise AttributeError(
+                f"the view reads the option '{name}', which {type(self._options).__name__} declares with in_training: "
+                "declare it with Field, so that it becomes part of the table's key"
+            )
+        return getattr(self._options, name)
 
 
 class SharedPrefixes(Options):
@@ -90,6 +114,7 @@ class Method:
     (an instance of the method's `options`); a method that needs "sampling" is also given `online`
     (`negrl.trainers.online.Online`).
     `needs`: what has to be made before it can train, and what its view reads; keys of `NEEDS`.
+    `columns`: what its trainer reads of the view's rows; preflight looks whether they have it.
     `options`: its own, beside the config's fields.
     `defaults`: TRL fields, with values that were measured to be safe.
     `network`: the transformers class that loads the model to train.
@@ -110,6 +135,7 @@ class Method:
     network: str = "AutoModelForCausalLM"
     own_loss: bool = False
     positive_only: bool = False
+    columns: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.config not in TRL_CONFIGS:

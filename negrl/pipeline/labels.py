@@ -103,7 +103,7 @@ def view(
             tokenizer=frame.tokenizer(policy),
             prompts=(_prompts(frame, policy, checked.train) if "prompts" in method.needs else {}),
         )
-        built = spec.build(inputs, options)
+        built = spec.build(inputs, options.as_view_reads())
         stage.write(method.view, 0, spec.row_type, built.rows)
         bar.note(", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in built.counts.items() if v))
         return {"counts": built.counts, "rows": len(built.rows)}

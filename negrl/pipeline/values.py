@@ -10,7 +10,7 @@ from typing import Any
 
 from negrl.engines import Engine
 from negrl.labelers import Labeler, open_labeler
-from negrl.labelers.prm import scorer
+from negrl.labelers.prm import reward_model, scorer
 from negrl.labeling.driver import LabelCounts, label_traces
 from negrl.labeling.rollouts import Tools
 from negrl.labeling.section import LabelSection
@@ -78,7 +78,7 @@ def value(
     if earlier:
         inputs["earlier"] = [done.key for done in earlier]
     if "rewards" in labeler.needs:
-        inputs["prm"] = check_model(PolicySection(model=_reward_model(section)), "label.prm")
+        inputs["prm"] = check_model(PolicySection(model=reward_model(section)), "label.prm")
     if _needs_policy(labeler):
         inputs |= {"sample": frame.recipe.sample.model_dump(include={"temperature", "max_tokens"}), **drawing(frame)}
     return frame.run("value", title, inputs, work)
@@ -114,13 +114,9 @@ def _tools(frame: Frame, checked: Checked, policy: Policy, labeler: Labeler, bar
     )
 
 
-def _reward_model(section: LabelSection) -> str:
-    return str(getattr(section, "prm"))  # noqa: B009 - an option of the labelers that need rewards
-
-
 def _rewards(frame: Frame) -> Callable[..., list[list[float]]]:
 
-    return scorer(_reward_model(frame.recipe.label), frame.recipe.policy, frame.recipe.engine.device)
+    return scorer(reward_model(frame.recipe.label), frame.recipe.policy, frame.recipe.engine.device)
 
 
 def _draw_prompts(

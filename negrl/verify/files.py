@@ -1,7 +1,7 @@
 """Verdicts for a file of responses: what `negrl verify FILE --gold KEY --response KEY --out OUT` does.
 
 Input and output are JSON lines, CSV or Parquet, according to their names, plain or .gz; `-` is standard input or
-output, as JSON lines. Each row keeps its columns, under their names, and its place, and gains `verdict`,
+output, as JSON lines or CSV. Each row keeps its columns, under their names, and its place, and gains `verdict`,
 `verdict_reason`, `verdict_answer` and `verdict_method`; another prefix is for files that have such a column already.
 Where the response is a list of texts (several samples), so are the four columns. What cannot be judged is undecided
 with reason `bad_row`. Rows are processed in batches, so the file may be larger than memory. Verdicts are kept in
@@ -100,6 +100,7 @@ def verify_file(
     prefix: str = PREFIX,
     force: bool = False,
     resume: bool = False,
+    stream: str = "jsonl",
 ) -> VerifySummary:
     """Judge every row of a file and write them all, with the verdicts, to another.
 
@@ -111,7 +112,8 @@ def verify_file(
         on_row: called after each row.
         prefix: the name of the column with the verdict, and how the names of the other three begin.
         force: replace `out` if it exists.
-        resume: take the verdicts that an earlier, killed run has left in OUT.partial.
+        resume: take the verdicts that an earlier run has left in OUT.partial: it was killed, or ended by an error.
+        stream: what standard input and output hold: jsonl or csv.
 
     Raises:
         InputError: the input is missing or empty, none of its rows can be judged, it lacks the columns or has one of
@@ -122,7 +124,7 @@ def verify_file(
     if streams and resume:
         raise InputError("--resume: standard input and output can't be resumed; name files")
     kind = kind_of(out)[0]
-    source = open_source(path)
+    source = open_source(path, stream)
     target = None if str(out) == STREAM else check_target(out, source.file)
     if target is not None and target.exists() and not force:
         raise InputError(f"{out}: is there already; --force replaces it")
@@ -136,7 +138,7 @@ def verify_file(
     about = [list(keys.names), listed, section.model_dump(mode="json", exclude={"workers"})]
     with (
         open_journal(None if streams else target, source.file, about, resume) as journal,
-        open_sink(out, source, own, listed) as sink,
+        open_sink(out, source, own, listed, stream) as sink,
     ):
         for batch, verdicts in judged(source, keys, section, summary, columns, listed, journal):
             for number, row in zip(batch.numbers, batch.rows, strict=True) if source.kind == "jsonl" else ():

@@ -27,6 +27,8 @@ _FORMAT = 1
 class Journal:
     def __init__(self, path: Path, handle: BinaryIO, noted: list[Noted]):
         self._path, self._handle, self._noted = path, handle, noted[::-1]
+        self.worth = bool(noted)
+        """Does it hold verdicts that took work?"""
 
     def read(self, rows: int) -> Noted | None:
         """What is known of the next rows; None where they have to be judged.
@@ -41,11 +43,12 @@ class Journal:
             return None
         found = self._noted.pop()
         if len(found[0]) > rows:
-            raise InputError(f"{self._path}: its batches are not those of the input; leave out --resume")
+            raise _OtherError(f"{self._path}: its batches are not those of the input; leave out --resume")
         return found
 
     def write(self, verdicts: list[list[Verdict]], problems: list[tuple[int, str]]) -> None:
         """Note the next rows."""
+        self.worth = self.worth or sum(map(len, verdicts)) > len(problems)
         rows = [[[v.value, v.reason, v.answer, v.method] for v in row] for row in verdicts]
         with blaming(self._path):
             self._handle.write(json.dumps([rows, problems]).encode() + b"\n")
@@ -54,7 +57,8 @@ class Journal:
 
 @contextmanager
 def open_journal(target: Path | None, source: Path | None, about: Any, resume: bool) -> Iterator[Journal | None]:
-    """The journal of `target`. When the block ends well or by an InputError it is removed; Ctrl-C and kills leave it.
+    """The journal of `target`. When the block ends well it is removed, and when it ends by an InputError before there
+    was a verdict; otherwise it stays.
 
     Args:
         target: None: there is no journal.
@@ -80,6 +84,7 @@ def open_journal(target: Path | None, source: Path | None, about: Any, resume: b
         with blaming(source), source.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         versions = [importlib.metadata.version(name) for name in ("negrl", "math-verify")]
+        journal: Journal | None = None
         head = json.dumps([_FORMAT, digest, about, versions]).encode() + b"\n"
         try:
             noted = _resumed(path, handle, head) if resume else []
@@ -88,10 +93,14 @@ def open_journal(target: Path | None, source: Path | None, about: Any, resume: b
                 with blaming(path):
                     handle.write(head)
                     handle.flush()
-            yield Journal(path, handle, noted)
+            journal = Journal(path, handle, noted)
+            yield journal
+        except _OtherError:
+            raise
         except InputError as error:
-            if not isinstance(error, _OtherError):
-                path.unlink(missing_ok=True)
+            if journal is not None and journal.worth:
+                raise InputError(f"{error}; what is judged is in {path}, --resume continues from there") from None
+            path.unlink(missing_ok=True)
             raise
         path.unlink(missing_ok=True)
 

@@ -40,6 +40,8 @@ _START = 300.0
 """Seconds for the processes to start, on a busy machine."""
 _WARNINGS = "ignore::UserWarning:multiprocessing.resource_tracker"
 """Reports and removes semaphores that a killed guard left behind."""
+_MOST_LOST = 5
+"""Guards in a row that ended with work to do and without one answer. One item can't cost so many: it is sent to two."""
 _COMMAND = "from negrl.verify.guard import main; main()"
 
 
@@ -64,6 +66,7 @@ class Pool:
         self.workers, self.timeout, self.memory_mb = workers, timeout, memory_mb
         self._lock = threading.Lock()
         self._guard: _Guard | None = None
+        self._lost = 0
         _pools.add(self)
 
     def map(self, function: Callable[..., T], items: Iterable[tuple[Any, ...]]) -> Iterator[T | Failure]:
@@ -75,7 +78,7 @@ class Pool:
 
         Raises:
             RuntimeError: the function raised (its traceback is in the message).
-            InputError: no worker can start; says what they printed.
+            InputError: no worker can start, or they end again and again before they answer; says what they printed.
         """
         jobs = (pickle.dumps((function, tuple(item))) for item in items)
         ahead = _AHEAD * self.workers
@@ -109,23 +112,31 @@ class Pool:
         with self._lock:
             if self._guard is None or self._guard.gone:
                 if self._guard is not None:
-                    self._guard.close()
+                    self._replace(self._guard)
                 self._guard = _Guard(self.workers, self.timeout, self.memory_mb)
                 weakref.finalize(self, self._guard.close)  # also when the interpreter exits
             guard = self._guard
         return guard.submit(jobs)
 
+    def _replace(self, guard: _Guard) -> None:
+        guard.close()
+        self._lost = self._lost + 1 if guard.asked and not guard.answered else 0
+        if self._lost == _MOST_LOST:
+            self._guard, self._lost = None, 0
+            raise InputError(f"the verifier's worker processes end again and again{guard.end()}")
+
     def _settle(self, job: bytes, future: Future[Any]) -> Any:
-        for _ in range(2):
+        try:
+            kind, value = future.result()
+        except _GuardGoneError:
+            [again] = self._submit([job])
             try:
-                kind, value = future.result()
+                kind, value = again.result()
             except _GuardGoneError:
-                [future] = self._submit([job])
-                continue
-            if kind == "error":
-                raise RuntimeError(f"the function failed in its worker process:\n{value}")
-            return Failure(value) if kind == "failure" else value
-        return Failure.CRASHED  # it was in flight each time the guard went down
+                return Failure.CRASHED  # it was in flight each time the guard went down
+        if kind == "error":
+            raise RuntimeError(f"the function failed in its worker process:\n{value}")
+        return Failure(value) if kind == "failure" else value
 
 
 class _GuardGoneError(Exception):
@@ -139,6 +150,7 @@ class _Guard:
         from multiprocessing.connection import Connection
 
         self.owner, self.gone = os.getpid(), False
+        self.asked = self.answered = False
         self._owed: dict[int, Future[Any]] = {}
         self._tickets = itertools.count()
         self._lock = threading.Lock()
@@ -163,7 +175,7 @@ class _Guard:
             started = False
         if not started:
             self.close()
-            raise InputError(f"the verifier's worker processes do not start{self._end()}")
+            raise InputError(f"the verifier's worker processes do not start{self.end()}")
         threading.Thread(target=self._read, name="negrl-pool", daemon=True).start()
 
     def submit(self, jobs: list[bytes]) -> list[Future[Any]]:
@@ -174,6 +186,7 @@ class _Guard:
                 tickets = list(itertools.islice(self._tickets, len(jobs)))
                 self._owed.update(zip(tickets, futures, strict=True))
                 # The reader deals with a guard that is gone.
+                self.asked = True
                 with contextlib.suppress(OSError):
                     self._connection.send(list(zip(tickets, jobs, strict=True)))
                 return futures
@@ -191,6 +204,7 @@ class _Guard:
                 answers = self._connection.recv()
             except (EOFError, OSError):
                 break
+            self.answered = True
             for ticket, answer in answers:
                 self._owed.pop(ticket).set_result(answer)
         with self._lock:
@@ -200,7 +214,7 @@ class _Guard:
         for future in owed:
             future.set_exception(_GuardGoneError())
 
-    def _end(self) -> str:
+    def end(self) -> str:
         """How the process ended, and the last line that it printed."""
         code = self._process.returncode
         how = f" (killed by signal {-code})" if code is not None and code < 0 else ""

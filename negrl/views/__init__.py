@@ -6,6 +6,7 @@ own line). No view contains undecided traces: they are not right, and never nega
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,8 @@ def view_of(method: Method) -> ViewSpec:
     """The view that a method trains on.
 
     Raises:
-        InputError: there is no view of that name, or the method lacks the options that it reads.
+        InputError: there is no view of that name, the method lacks the options that it reads, or its rows lack columns
+            that the method's trainer reads.
     """
     name = method.view
     if name not in VIEWS:
@@ -80,4 +82,10 @@ def view_of(method: Method) -> ViewSpec:
     if not issubclass(method.options, VIEWS[name].options):
         wanted, own = VIEWS[name].options.__name__, method.options.__name__
         raise InputError(f"method '{method.name}': view '{name}' reads {wanted}; {own} is not derived from it")
+    there = {field.name for field in dataclasses.fields(VIEWS[name].row_type)}
+    for column in sorted(method.columns - there):
+        raise InputError(
+            f"method '{method.name}': its trainer reads the column '{column}', and the rows of view '{name}' have none"
+            f"{nearest(column, there)}; they have {', '.join(sorted(there))}"
+        )
     return VIEWS[name]

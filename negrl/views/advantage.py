@@ -32,14 +32,17 @@ def build(inputs: ViewInputs, options: StepAdvantageOptions) -> View[AdvantageRo
     for trace, own in zip(decided, credited, strict=True):
         v0 = inputs.v0.get(trace.problem_id)
         whole = options.outcome * ((trace.verdict == CORRECT) - v0) if v0 is not None else 0.0
-        step_weights = [weight + whole for weight in own]
+        steps = inputs.steps.get(trace.trace_id, [])
+        step_weights = [weight + whole for weight in _with_verdict(own, steps, trace, options.verdict)]
+        if not steps and options.verdict:
+            whole += options.verdict if trace.verdict == CORRECT else -options.verdict
         anchored = trace.verdict == CORRECT and options.anchor > 0
         if not anchored and not any(step_weights) and not whole:
             counts["no_weight"] += 1
         elif not inputs.fits(trace.prompt_token_ids, trace.token_ids):
             counts["refused_no_room"] += 1
         else:
-            rows.append(_row(trace, inputs.steps.get(trace.trace_id, []), step_weights, whole))
+            rows.append(_row(trace, steps, step_weights, whole))
             counts["positive_steps"] += sum(w > 0 for w in step_weights)
             counts["negative_steps"] += sum(w < 0 for w in step_weights)
             counts["zero_steps"] += sum(w == 0 for w in step_weights)
@@ -59,6 +62,16 @@ def _credited(trace: Trace, inputs: ViewInputs, options: StepAdvantageOptions) -
             if found[i] and spread > 0:
                 found[i] *= math.erf(abs(step.advantage) / spread / math.sqrt(2))
     return found
+
+
+def _with_verdict(own: list[float], steps: list[Step], trace: Trace, size: float) -> list[float]:
+    """The weights, with `size` times the verdict where there is none; not before the pit of a wrong trace."""
+    if not size:
+        return own
+    right = trace.verdict == CORRECT
+    pit = next((i for i, step in enumerate(steps) if step.label == "pit"), 0)
+    fill = [size if right else -size if i >= pit else 0.0 for i in range(len(own))]
+    return [weight or given for weight, given in zip(own, fill, strict=True)]
 
 
 def _rescaled(traces: list[Trace], found: list[list[float]]) -> list[list[float]]:

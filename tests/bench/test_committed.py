@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from negrl.bench import verify
+from negrl.bench.labels import free
 from negrl.bench.labels.page import tables
 from negrl.bench.labels.results import COLUMNS
-from negrl.bench.page import count, number, percent, read_csv, to_csv
+from negrl.bench.page import between, count, number, percent, read_csv, to_csv
 from negrl.bench.stats import seed_interval
 from negrl.bench.sweep.report import MULTIPLIERS, reading_of
 from negrl.bench.sweep.results import POINTS
@@ -48,6 +49,19 @@ def test_label_cost() -> None:
     assert to_csv(COLUMNS, table) == (RESULTS / "label-cost.csv").read_bytes()
     for name, made in tables(table, ["base", "start", "strong"]).items():
         assert f"### {name}: " in text("label-cost") and made in text("label-cost")
+
+
+def test_free_labels() -> None:
+    table = read_csv(RESULTS / "free-labels.csv", free.COLUMNS)
+    assert to_csv(free.COLUMNS, table) == (RESULTS / "free-labels.csv").read_bytes()
+    for row, cells in zip(table, rows(text("free-labels"), "wordings of a line"), strict=True):
+        made = [between(row[name], (row[f"{name}_low"], row[f"{name}_high"])) for name in ("rmse", "rmse_value")]
+        assert cells[0] == str(row["wordings"]) and cells[3:5] == made
+        assert [cells[2], *cells[5:]] == [
+            number(row["tokens"], 0),
+            percent(row["coverage"], digits=0),
+            number(row["discount"], 2),
+        ]
 
 
 def test_train_memory() -> None:

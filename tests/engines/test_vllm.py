@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ def test_options_are_checked_by_name(models: dict[str, Path]) -> None:
     for fields, message in (
         ({"options": {"max_num_seq": 4}}, "unknown option 'max_num_seq' of vllm.LLM (did you mean 'max_num_seqs'?)"),
         ({"options": {"dtype": "float16"}}, "engine.options.dtype: set policy.dtype instead"),
+        (
+            {"options": {"load_format": "auto"}},
+            "engine.options.load_format: set nothing: negrl loads weights from",
+        ),
         ({"device": "cuda:7"}, "engine.device: 'cuda:7'"),
     ):
         with pytest.raises(InputError) as error:
@@ -55,6 +60,19 @@ def test_what_vllm_cannot_run_is_one_line(models: dict[str, Path], tmp_path: Pat
         assert message.startswith(f"engine.kind: vllm can't load '{tmp_path}': ") and words in message
         assert message.endswith("; use engine.kind: transformers") and "\n" not in message
         assert dict(os.environ) == before and not torch.distributed.is_initialized()
+
+
+@pytest.mark.slow
+def test_weights_come_from_safetensors_alone(models: dict[str, Path], tmp_path: Path) -> None:
+    """By itself vLLM would load a .bin, which is a pickle: of a hub id nobody has looked at the files."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"^engine.kind: vllm can't load '.*': .*; use engine.kind: transformers$"):
+        engine_on(folder)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 from negrl.engines.base import Completion, Request
 from negrl.engines.common import first_stop
 from negrl.engines.section import SampleSection
+from negrl.errors import InputError
 from negrl.labelers import Ask, open_labeler
 from negrl.labelers.base import CountingLabeler, Task
 from negrl.labelers.bisect import BisectLabeler
@@ -500,6 +501,16 @@ def test_an_ask_for_what_is_not_there_is_stopped(ask: Ask, world, chars) -> None
 
     with pytest.raises(ValueError, match=r"labeler fixed asks for step .*: no such step"):
         label([world.trace("p", "1;!7"), world.trace("p", "1;!8")], chars, labeler=Lost(4, 0.9))
+
+
+def test_a_labeler_that_never_stops_asking_is_named(world, chars, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Greedy(FixedLabeler):
+        def ask(self):
+            return [Ask(0, 0, 1)]
+
+    monkeypatch.setattr("negrl.labeling.driver._MOST_ROUNDS", 30)
+    with pytest.raises(InputError, match=r"^label.labeler: fixed has asked 30 times for rollouts and does not stop;"):
+        label([world.trace("p", "1;!7"), world.trace("p", "1;!8")], chars, labeler=Greedy(4, 0.9))
 
 
 class Onlooker(CountingLabeler):

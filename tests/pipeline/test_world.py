@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import re
 import resource
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -214,6 +216,45 @@ def test_no_room(
     assert not list(ran.rglob("*.tmp")) and not list(ran.rglob(".*.tmp"))
     assert tiny(ran).results["arms"].keys() == first.results["arms"].keys()
     assert {path.name for path in (ran / "stages").glob("*-*")} == stages
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """No file in it can be written: root, whom permissions do not stop, needs a mount."""
+    if os.geteuid():
+        folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+        for path in folders:
+            path.chmod(0o500)
+        try:
+            yield
+        finally:
+            for path in folders:
+                path.chmod(0o700)
+        return
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("as root a read-only folder takes a mount, and this root may not mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_read_only_store(ran: Path, first: Ran, tiny: Callable[..., Ran], refused: Negrl, tmp_path: Path) -> None:
+    """It is read as long as it has what is needed; then the run ends, and what is finished is kept."""
+    store, other = ran / "stages", f"output_dir={tmp_path / 'other'}"
+    with read_only(store):
+        assert tiny(tmp_path / "other", f"store={store}").results["arms"].keys() == first.results["arms"].keys()
+    for folder in store.glob("verify-*"):
+        shutil.rmtree(folder)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    with read_only(store):
+        line = refused("run", TINY, other, f"store={store}")
+    assert re.fullmatch(rf"negrl: store: '{store}' cannot be written: (Read-only file system|Permission denied)", line)
+    with read_only(ran):
+        assert "output_dir: can't use " in refused("run", TINY, f"output_dir={ran}")
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+    assert tiny(tmp_path / "other", f"store={store}").results["arms"].keys() == first.results["arms"].keys()
 
 
 def test_a_full_disk(ran: Path, refused: Negrl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,3 +250,25 @@ def test_workers_that_do_not_start_say_why(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("negrl.verify.pool._COMMAND", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(InputError, match=r"do not start \(killed by signal 9\); they printed nothing$"):
         Pool(1, 5.0, 256).run(abs, -1)
+
+
+def test_an_item_that_ends_the_guard_costs_itself_alone() -> None:
+    pool = Pool(workers=1, timeout=5)
+    names = ["double"] * 2 + ["end_the_guard"] * 2 + ["double"] * 2
+    try:
+        found = list(pool.map(jobs.by_name, [(name,) for name in names]))
+    finally:
+        pool.close()
+    assert found == [Failure.CRASHED if name == "end_the_guard" else "abab" for name in names]
+
+
+def test_workers_that_end_again_and_again_say_why() -> None:
+    """Whatever is sent to them: then each item's verdict would be `crashed`, and nobody would know why."""
+    pool = Pool(workers=1, timeout=5)
+    said = r"^the verifier's worker processes end again and again \(killed by signal 9\): no memory left$"
+    try:
+        with pytest.raises(InputError, match=said):
+            list(pool.map(jobs.end_the_guard, [("",)] * 20))
+        assert pool.run(jobs.double, "x") == "xx"
+    finally:
+        pool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -19,6 +20,7 @@ import pytest
 
 from negrl import files
 from negrl.audit import audit
+from negrl.cli import main
 from negrl.errors import InputError
 from negrl.files import column
 from negrl.recipe import VerifySection
@@ -183,6 +185,33 @@ def test_mistakes_in_csv(tmp_path: Path, content: bytes, words: str) -> None:
 
 
 @pytest.mark.slow
+def test_lists_come_back_from_csv(tmp_path: Path) -> None:
+    """`negrl audit` of what `negrl verify` wrote; a row that is bad as a whole has one verdict."""
+    rows = [
+        {"gold": "5", "text": ["#### 5", "[6]", None], "end": ["stop", "stop", "length"]},
+        {"gold": "7", "text": [], "end": "stop"},
+        {"gold": "8", "text": "#### 8", "end": "stop"},
+        {"gold": "9", "text": ["#### 1"], "end": "stop"},
+    ]
+    source, keys = write_any(tmp_path / "in.jsonl", rows), Keys("gold", "text", "end")
+    found = {}
+    for kind in ("jsonl", "csv"):
+        out = tmp_path / f"out.{kind}"
+        verify_file(source, keys, out, SECTION)
+        found[kind] = audit(out, keys, SECTION)
+    assert found["csv"].verdicts == found["jsonl"].verdicts == {"correct": 1, "incorrect": 1, "undecided": 3}
+    assert found["csv"].reasons == found["jsonl"].reasons
+    checked = [
+        [(row.response, row.gold, row.verdict.value, opinion) for row, opinion in found[kind].checked] for kind in found
+    ]
+    assert checked[0] == checked[1] and ("#### 1", "9", "incorrect") in [one[:3] for one in checked[0]]
+    odd = tmp_path / "odd.csv"
+    odd.write_text((tmp_path / "out.csv").read_text() + "9,#### 1,stop,correct,,,\n")
+    with pytest.raises(InputError, match=r"odd.csv: row 5: column 'verdict' must be a list as JSON, as in other rows"):
+        audit(odd, keys, SECTION)
+
+
+@pytest.mark.slow
 def test_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"gold": "5", "text": "#### 5"}, {"gold": "5", "text": "#### 6"}]
     raw = "".join(json.dumps(r) + "\n" for r in rows).encode() + b"broken\n"
@@ -206,6 +235,29 @@ def test_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match="can't be resumed; name files"):
             verify_file(pair[0], KEYS, pair[1], SECTION, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["out.parquet"]
+
+
+@pytest.mark.slow
+def test_csv_through_streams(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The command line: what comes in and goes out is as `--format` says."""
+
+    def call(*words: str) -> tuple[object, bytes, bytes]:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(CSV.encode())))
+        monkeypatch.setattr(sys, "argv", ["negrl", *words, "--gold", "gold", "--response", "text"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code, *capsysbinary.readouterr())
+
+    code, out, err = call("verify", "-", "--out", "-", "--format", "csv")
+    assert code == 0, err
+    found = list(csv.DictReader(io.StringIO(out.decode())))
+    assert [list(row) for row in found] == [["gold", "text", "note", *OWN]] * 3
+    assert [row["verdict"] for row in found] == ["correct", "correct", "incorrect"]
+    assert found[0]["text"] == 'The answer,\nI think, is "5".\n#### 5'
+    code, out, _ = call("audit", "-", "--format", "csv")
+    assert code == 0 and out.startswith(b"3 of 3 verdicts of - checked")
+    code, _, err = call("verify", "in.csv", "--out", "out.csv", "--format", "csv")
+    assert code == 2 and err == b"negrl: --format csv: says what - holds; the names of files say it themselves\n"
 
 
 @pytest.fixture
@@ -249,6 +301,34 @@ def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judgings: list[
     out.unlink()
     verify_file(source, KEYS, out, SECTION, resume=True)  # nothing to go on from: all of it
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_an_error_on_the_way_loses_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judgings: list[int]
+) -> None:
+    """The disk is full after 50 rows: what was judged stays, and is not judged again."""
+    monkeypatch.setattr(files.sources, "ROWS", 10)
+    source, out = write_any(tmp_path / "in.jsonl", [{"gold": "5", "text": f"#### {n}"} for n in range(95)]), "out.jsonl"
+    verify_file(source, KEYS, tmp_path / "whole.jsonl", SECTION)
+    judgings.clear()
+    real, written = files.sinks.encode, []
+
+    def full(*arguments: object) -> bytes:
+        written.append(arguments)
+        if len(written) == 50:
+            raise InputError("out.jsonl: cannot be written: No space left on device")
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.sinks, "encode", full)
+        with pytest.raises(InputError) as caught:
+            verify_file(source, KEYS, tmp_path / out, SECTION)
+    partial = tmp_path / "out.jsonl.partial"
+    said = f"out.jsonl: cannot be written: No space left on device; what is judged is in {partial}, --resume continues"
+    assert str(caught.value) == f"{said} from there" and partial.exists() and not (tmp_path / out).exists()
+    verify_file(source, KEYS, tmp_path / out, SECTION, resume=True)
+    assert sum(judgings) == 95
+    assert (tmp_path / out).read_bytes() == (tmp_path / "whole.jsonl").read_bytes() and not partial.exists()
 
 
 @pytest.mark.parametrize(

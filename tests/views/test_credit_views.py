@@ -201,6 +201,26 @@ def test_it_also_reaches_problems_outside_the_value_band(table):
     assert own(rows("advantage", table, StepAdvantageOptions(outcome=1.0, anchor=0), v0=0.95)["t0"]) == [-0.95] * 5
 
 
+def test_steps_without_a_weight_take_the_verdict(table):
+    table.add("p", "incorrect", "1;2;3;!8.", {0: "good", 2: "pit"})  # the pit is the third step
+    table.add("p", "correct", "1;!7.", {0: "spurious"})
+    table.add("p", "incorrect", "4;!8.")  # not labeled: nobody knows which step is to blame
+    table.add("q", "correct", "5;!7.")
+    found = rows("advantage", table, StepAdvantageOptions(verdict=0.5, anchor=0))
+    assert own(found["t0"]) == [0.5] * 2 + [0.0] * 2 + [-0.5] * 2 + [-0.5] * 3  # the good part is kept
+    assert own(found["t1"]) == [-0.5] * 2 + [0.5] * 3
+    assert own(found["t2"]) == [-0.5] * 5 and own(found["t3"]) == [0.5] * 5
+    assert own(rows("advantage", table, StepAdvantageOptions(verdict=1.0, anchor=0))["t0"])[-1] == -1.0
+
+
+def test_with_nothing_labeled_the_verdict_is_topr(table):
+    for verdict in ("correct", "incorrect", "undecided"):
+        table.add("p", verdict, "1;!7.")
+    ours = rows("advantage", table, StepAdvantageOptions(verdict=1.0, anchor=0))
+    topr = rows("outcome", table, ToprOptions())
+    assert {name: own(row) for name, row in ours.items()} == {name: own(row) for name, row in topr.items()}
+
+
 def test_doubt_weighs_an_advantage_by_the_chance_of_its_sign(table):
     table.add("p", "incorrect", "1;2;!8.", {0: "good", 1: "pit"})
     z = z_score(0.9)

@@ -172,7 +172,7 @@ def _measure(settings: Settings, wordings: int, reporter: Reporter) -> list[Meas
     sums: dict[str, list[np.ndarray]] = {arm.name: [] for arm in chosen}
     discounts: dict[str, list[float]] = {arm.name: [] for arm in chosen}
     for seed in settings.seeds:
-        setup = _Setup.of(settings, wordings, seed)
+        setup = Setup.of(settings, wordings, seed)
         for arm in chosen:
             table, discount = setup.measure(arm)
             sums[arm.name].append(table)
@@ -182,7 +182,7 @@ def _measure(settings: Settings, wordings: int, reporter: Reporter) -> list[Meas
 
 
 @dataclass
-class _Setup:
+class Setup:
     """The traces of one seed's problems, judged, and what it takes to label them."""
 
     engine: ScriptedEngine
@@ -192,7 +192,7 @@ class _Setup:
     world: World
 
     @classmethod
-    def of(cls, settings: Settings, wordings: int, seed: int) -> _Setup:
+    def of(cls, settings: Settings, wordings: int, seed: int) -> Setup:
         section = LedgerProblems(source="ledger", steps=settings.steps, people=max(8, settings.steps[1] + 4), seed=seed)
         stories = draw_problems(
             "ledger", seed, "evaluate", settings.problems, lambda rng: draw(rng, section), lambda s: s.plan.key

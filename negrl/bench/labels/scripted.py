@@ -103,10 +103,10 @@ class ScriptedEngine:
     def __init__(self, policy: ScriptedPolicy, stories: Sequence[Story], tokenizer: PreTrainedTokenizerBase):
         self.policy, self.tokenizer = policy, tokenizer
         self._encoded: dict[str, list[int]] = {}
-        self._at: dict[tuple[int, ...], tuple[Plan, Results]] = {}
+        self.places: dict[tuple[int, ...], tuple[Plan, Results]] = {}
         """Prompt and response so far -> where that is."""
         for story in stories:
-            self._at[tuple(self.encode(story.prompt))] = (story.plan, {})
+            self.places[tuple(self.encode(story.prompt))] = (story.plan, {})
 
     def encode(self, text: str) -> list[int]:
         if text not in self._encoded:
@@ -115,7 +115,7 @@ class ScriptedEngine:
 
     def value(self, token_ids: Sequence[int]) -> float:
         """The exact value of a prompt and a response so far."""
-        return self.policy.value(*self._at[tuple(token_ids)])
+        return self.policy.value(*self.places[tuple(token_ids)])
 
     def generate(
         self, requests: Sequence[Request], on_tokens: Callable[[int], None] | None = None
@@ -124,7 +124,7 @@ class ScriptedEngine:
 
     def _write(self, request: Request, rng: random.Random) -> Completion:
         so_far = list(request.prompt_token_ids)
-        plan, results = self._at[tuple(so_far)]
+        plan, results = self.places[tuple(so_far)]
         ids: list[int] = []
         logprobs: list[float] = []
 
@@ -138,10 +138,10 @@ class ScriptedEngine:
             wording = rng.randrange(self.policy.wordings)
             write(self.policy.say(plan, choice, wording), choice.chance / self.policy.wordings)
             results = {**results, choice.step: choice.worked[3]}
-            self._at[(*so_far, *ids)] = (plan, results)
+            self.places[(*so_far, *ids)] = (plan, results)
         eos: Any = self.tokenizer.eos_token_id
         write(f"#### {results[len(plan.steps) - 1]}", 1.0, eos)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return Completion(ids, logprobs, text, "stop")
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:

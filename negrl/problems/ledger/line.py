@@ -44,5 +44,5 @@ def read_line(text: str) -> Line | None:
     head, said = found["head"], found.get("said") or found["result"]
     if found.get("so") or "said" in found:
         head = head.replace("together", "Together")
-    numbers = {name: int(found[name]) for name in ("a", "b", "result")}
-    return Line(head, op=found["op"], tail=found["tail"], said=int(said), **numbers)
+    a, b, result = (int(found[name]) for name in ("a", "b", "result"))
+    return Line(head, a, found["op"], b, result, int(said), found["tail"])

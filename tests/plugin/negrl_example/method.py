@@ -18,4 +18,5 @@ METHOD = Method(
     options=SmoothOptions,
     defaults={"learning_rate": 1e-5},
     positive_only=True,
+    columns=frozenset({"input_ids", "labels"}),
 )
