@@ -99,7 +99,10 @@ def key(section: LabelSection, imported: bool = False) -> dict:
     return section.values_key(open_labeler(section, lambda problem, prefix: 1.0), imported)
 
 
-OTHER = {"best_of": 2, "belief": "= ", "budget_tokens": 5, "agree": ("fixed", "bisect"), "prm": "m"}
+OTHER = {
+    "best_of": 2, "belief": "= ", "budget_tokens": 5, "agree": ("fixed", "bisect"), "prm": "m", "merge": "facts",
+    "rollouts": "worthwhile",
+}  # fmt: skip
 """Values for options whose type a test can't guess from their default."""
 
 
@@ -121,7 +124,8 @@ def test_every_option_of_a_labeler_is_in_the_key_of_its_values(name: str) -> Non
 
 
 COMMON = {
-    "prompt_rollouts": 9, "stop": ["b"], "max_tokens": 9, "confidence": 0.8, "shard_size": 3, "seed": 4,
+    "prompt_rollouts": 9, "sibling_rounds": 2, "stop": ["b"], "max_tokens": 9, "confidence": 0.8, "shard_size": 3,
+    "seed": 4,
     "split": "chain", "min_chars": 3, "max_steps": 5, "dead_zone": 0.3, "require_significance": True,
     "value_band": (0.2, 0.8), "after_pit": "keep", "shuffle": True,
 }  # fmt: skip
