@@ -141,6 +141,8 @@ def check_rounds(recipe: Recipe) -> None:
     resolved = recipe.resolved_arms
     rounds = {name: recipe.rounds_of(arm) for name, arm in resolved.items()}
     keeping = {name: arm for name, arm in resolved.items() if arm.keeps_earlier}
+    if recipe.label.sibling_rounds > 1 and all(count == 1 for count in rounds.values()):
+        raise ValueError("label.sibling_rounds: with one round there are no earlier ones; set rounds, or leave it out")
     alone = all(rounds[name] == 1 for name in keeping)
     for name, arm in keeping.items():
         own = (recipe.arms or {}).get(name)

@@ -124,6 +124,22 @@ def test_auto_says_why_it_stopped(spent: Ran, tiny: Callable[..., Ran], monkeypa
     assert all(one["left"] is None for one in told["spent"])
 
 
+@pytest.mark.slow
+def test_siblings_of_earlier_rounds_are_read_and_keyed(spent: Ran, tiny: Callable[..., Ran]) -> None:
+    arms = [*ADAPTIVE, *(f"arms.{name}=null" for name in ("sft", "rft", "dpo", "step_dpo")), "label.sibling_rounds=2"]
+    ran = tiny(spent.folder.parent / "siblings", *arms, f"arms.{ARM}.rounds=3", f"store={spent.folder / 'stages'}")
+    found = stages(ran)
+    for round_, before in ((2, "verify"), (3, f"{ARM} · round 2 · verify")):
+        for stage in ("value the steps", "view"):
+            inputs = json.loads((found[f"{ARM} · round {round_} · {stage}"] / "stage.json").read_text())["inputs"]
+            assert inputs["earlier"] == [found[before].name]
+    first = json.loads((found["value the steps"] / "stage.json").read_text())
+    assert "earlier" not in first["inputs"]
+    counts = [json.loads((found[f"{at}value the steps"] / "stage.json").read_text())["labelled"]
+              for at in ("", f"{ARM} · round 2 · ")]  # fmt: skip
+    assert min(counts) > 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -132,6 +148,7 @@ def test_auto_says_why_it_stopped(spent: Ran, tiny: Callable[..., Ran], monkeypa
         (["arms.sft={method: step_grpo, budget: 2M}"], "arms.sft: budget: step_grpo samples while it trains; leave it"),
         (["train.budget=lots"], "train.budget: expected a number of tokens, as 500k or 2M, or auto; not 'lots'"),
         (["arms=null", "train.budget=2M", "rounds=3"], "rounds: train.budget (2000000) decides them; leave it out"),
+        (["arms=null", "label.sibling_rounds=3"], "label.sibling_rounds: with one round there are no earlier ones"),
         (["arms=null", "train.budget=40"], "train.budget: 40 tokens may not pay for 2 samples; give at least 48"),
         (["arms.rft.budgt=2M"], "unknown field 'budgt' for method rft (did you mean 'budget'?)"),
         (["arms=null", "train.budget=2M"], "label.labeler fixed draws rollouts whatever they cost; take adaptive"),

@@ -1,7 +1,6 @@
-"""A few trials of scripts/faults.py with a fixed seed. (test_kill.py and test_damage.py strike at the same places in
-every run.)"""
+"""How scripts/faults.py judges what came out. Trials like its own, always at the same places, are in test_kill.py,
+test_damage.py and test_world.py."""
 
-import json
 import random
 import re
 import shutil
@@ -10,21 +9,9 @@ from pathlib import Path
 import pytest
 
 from scripts import faults
-from tests import processes
 from tests.pipeline.helpers import Ran
 
 pytestmark = pytest.mark.slow
-
-
-def test_a_few_of_each(tmp_path: Path) -> None:
-    """Kills of one process and of two: the same rows and weights in the end. Disks are left to test_world.py."""
-    counts = ("--kills", 3, "--pair-kills", 1, "--damages", 0, "--disks", 0, "--vllm-kills", 0)
-    done = processes.run("scripts/faults.py", *counts, "--out", tmp_path / "faults.md", timeout=900)
-    assert done.returncode == 0, done.stderr
-    trials = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
-    came = [(fault, out) for trial in trials for fault, _, out, _ in trial["faults"]]
-    assert came == [("kill", faults.SAME)] * 4
-    assert "**0** ended with different rows or weights" in (tmp_path / "faults.md").read_text()
 
 
 def test_what_differs_is_seen(first: Ran, tmp_path: Path) -> None:
