@@ -32,8 +32,10 @@ def writing(out: Path) -> Iterator[None]:
 def _disk_problem(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return error.strerror or str(error) if error.errno in UNWRITABLE else None
-    # safetensors and torch.save have no error of their own for it
-    signs = ("os error", "IoError", "I/O error") if type(error).__name__ == "SafetensorError" else ("PytorchStream",)
+    # safetensors and torch.save have no error of their own for it; the archive that torch.save writes counts its bytes
+    signs = ("PytorchStream", "inline_container.cc", "iostream error")
+    if type(error).__name__ == "SafetensorError":
+        signs = ("os error", "IoError", "I/O error")
     return str(error).splitlines()[0] if any(sign in str(error) for sign in signs) else None
 
 
