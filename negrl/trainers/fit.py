@@ -35,6 +35,7 @@ from negrl.store import fingerprint
 from negrl.trainers import rows as tables
 from negrl.trainers.distributed import barrier, check_trainer, is_main, need_weights, sharding
 from negrl.trainers.guards.probes import hold_out
+from negrl.trainers.history import go_on_counting, whole
 from negrl.trainers.loading import load_network
 from negrl.trainers.online import Online
 from negrl.trainers.saving import save_model, writing
@@ -168,12 +169,14 @@ def fit(
             )
         guard = guard_for(options.guards, held, view, row_type, trainer, checkpoints / "guards")
         resume = last_checkpoint(checkpoints)
+        if resume is not None:
+            go_on_counting(trainer, resume)
         with writing(out):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         steps = trainer.state.global_step
         if steps == 0:
             raise InputError("train: not one step was taken; check train.num_train_epochs and train.max_steps")
-        history = trainer.state.log_history
+        history = whole(trainer.state.log_history)
         drawn = trainer.drawn if method.online else None  # summed over the processes, so all of them must ask
         tokens = plan.tokens(steps)
         if guard is not None and guard.keeps_best():
