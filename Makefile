@@ -1,4 +1,4 @@
-# `make quickstart`, `make check` (the fast part of the tests: under two minutes) and `make test` (all of them).
+# `make quickstart`, `make check` (the fast part of the tests: about two minutes) and `make test` (all of them).
 # Each makes .venv with pinned packages first.
 # On Linux without a GPU, point pip at PyTorch's CPU wheels first (see README), or the CUDA build comes.
 PYTHON ?= python3
