@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
+from negrl.bench.sweep import bench
 from negrl.bench.sweep.map import BANDS, pairs, write_map
 from negrl.bench.sweep.results import read
 from negrl.errors import InputError
@@ -58,7 +59,17 @@ def test_the_page_and_its_picture(folder: Path, tmp_path: Path) -> None:
     page = (tmp_path / "map.md").read_text()
     assert "Over all held-out problems 1 of 2 cells lie wholly above 0 at T=1" in page
     assert "hardest quarter of the cells by band (1 of 6" in page and "| chain | 5 | 256 | 1 | 4 | hard |" in page
+    assert "Their tokens are **not** equal" in page  # 200 against 220 a problem
     assert imread(tmp_path / "map.png").std() > 0.02
+
+
+def test_the_command_on_the_page_can_be_given_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "main", lambda *args: 0)
+    said: list[str] = []
+    overrides = [f"recipe.output_dir={tmp_path}", "bench.seeds=[0]"]
+    quick = Path("recipes/bench/quick.yaml")
+    assert bench.map_main([quick], overrides, tmp_path / "map", lambda *args: said.append(args[2])) == 0
+    assert said == [f"negrl bench map {quick} --set {overrides[0]} --set {overrides[1]} --out {tmp_path / 'map'}"]
 
 
 def test_a_pair_has_equal_samples(folder: Path, tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def map_main(
     codes = [main("map", path, overrides, out, None, plan, reporter) for path in paths]
     if not plan:
         folders = [load_bench(path, overrides).folder for path in paths]
-        page(folders, out, " ".join(["negrl bench map", *map(str, [*paths, *overrides]), f"--out {out}"]))
+        chosen = [f"--set {override}" for override in overrides]
+        page(folders, out, " ".join(["negrl bench map", *map(str, paths), *chosen, f"--out {out}"]))
     return max(codes)
 
 

@@ -33,7 +33,7 @@ MIDDLING = 1024
 GROWS = ("sample", "import", "verify", "value", "credit", "view")
 """Stages whose cost is in proportion to the problems."""
 AUTO_ROUNDS = 8
-"""How many rounds an arm with `budget: auto` may take; it decides on the way."""
+"""How many rounds the plan takes for an arm with `budget: auto`, which decides on the way (and may take many more)."""
 MEASURES = ("tokens", "seconds", "megabytes")
 
 Cost = dict[str, float]

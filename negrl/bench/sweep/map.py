@@ -22,6 +22,8 @@ from negrl.errors import InputError
 OURS, RIVAL = "step_advantage", "topr"
 BANDS = {"all": (0.0, 1.0), "hard": (0.0, 0.25), "middle": (0.25, 0.75), "easy": (0.75, 1.0)}
 """Name -> the start policy's share of right samples on a held-out problem: above the first (or 0), up to the second."""
+ABOUT_EQUAL = 0.02
+"""Tokens of a pair that differ by no more than this share: samples of two policies are never quite as long."""
 CELLS = (
     Column("world"), Column("steps", a_number), Column("size", a_whole), Column("rounds", a_whole),
     Column("samples", a_whole), Column("band"), Column("seeds", a_whole), Column("problems", a_number),
@@ -65,7 +67,7 @@ def write_map(folders: Sequence[Path], out: Path, command: str) -> None:
     page = render(
         "map.md", command=command, rows=rows, stem=out.name, bands=BANDS, ours=OURS, rival=RIVAL,
         runs=[{"world": world_of(found), "hardware": found.costs.get("hardware"), "found": found} for found in runs],
-        quarter=_hardest(rows), sure=_sure(rows),
+        quarter=_hardest(rows), sure=_sure(rows), equal=all(abs(r["tokens_ratio"] - 1) <= ABOUT_EQUAL for r in rows),
     )  # fmt: skip
     write_files(out, {".csv": to_csv(CELLS, rows), ".png": draw_map(rows, BANDS), ".md": page.encode()})
 

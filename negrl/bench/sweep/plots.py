@@ -352,5 +352,5 @@ def draw_map(rows: Sequence[Mapping[str, Any]], bands: Iterable[str]) -> bytes:
         for ax in axes[len(shown) :]:
             ax.remove()
         figure.supxlabel("samples a problem (bold: the 95% interval excludes 0)", fontsize=9, color=FAINT)
-        figure.suptitle("pass@1 at T=1: step_advantage minus topr, equal tokens", x=0.01, ha="left", fontsize=11)
+        figure.suptitle("pass@1 at T=1: step_advantage minus topr, equal samples", x=0.01, ha="left", fontsize=11)
         return png(figure)
