@@ -20,18 +20,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from negrl.verify import lastword, numbers, retraction
+from negrl.verify.boxes import Span, box_spans, box_start, boxed, contents, has_box
 from negrl.verify.conclusion import conclusion
 from negrl.verify.visible import unquoted, visible
 
-Span = tuple[int, int]
-
-_BOX_TOKEN = re.compile(
-    r"\\(?:boxed|fbox)\s*\{|\\boxed\s+(?P<bare>[0-9]+)"
-    r"|(?P<gone>\\(?:[hv]?phantom|sout|st|[bx]?cancel|hide|hidden|title|href|def\s?\\[a-zA-Z]+|footnote|textcolor\s*\{white\}|color\s*\{white\})\s*\{)|\\.|[{}]",
-    re.DOTALL,
-)
-_HIDING = ("phantom", "sout", "\\st", "cancel", "hid", "footnote", "white", "href", "title", "\\def")
-_BETWEEN_BOXES = re.compile(r"[\s$.\\()\[\]]*(?:,|and|or|,\s*and|,\s*or)?[\s$\\()\[\]]*")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _ANSWER_LINE = re.compile(r"[ \t]*A:[ \t]*([^\n]*)")
 _ANSWER_IS = re.compile(
@@ -49,90 +41,10 @@ _NEW_CLAUSE = re.compile(
     r"[.!?\n](?=\s|\Z)|\b(?:but|wait|no|not|actually|so|thus|hence|therefore|correct|simply|equivalently|namely)"
 )
 _BESIDE = 100
-_MAX_BOXES = 32
+_MOST_MARKS = 32
+"""Of one kind that are looked at, from the last one backwards; and formulas joined in one answer."""
 _MAX_ANSWER = 10_000
 """In characters. A longer tail cannot be an answer; only its start is kept, to show why."""
-
-
-def boxed(text: str) -> str | None:
-    r"""The last non-empty \boxed{...}, with braces nested to any depth; several are joined as in `boxes`."""
-    values = boxes(text)
-    return ", ".join(values) or None
-
-
-def boxes(text: str) -> list[str]:
-    r"""The last non-empty \boxed{...}, and those joined to it by nothing but a comma, "and" or "or".
-
-    A box inside a box belongs to the outer one. When the last box never closes there is none.
-    """
-    return _texts(text, box_spans(text))
-
-
-def _texts(text: str, spans: Sequence[Span]) -> list[str]:
-    return list(dict.fromkeys(text[a:b].strip() for a, b in spans))
-
-
-def box_spans(text: str, usable: Callable[[Span], bool] | None = None) -> list[Span]:
-    """Where the contents of the boxes that `boxes` gives stand; of those for which `usable` holds."""
-    if not _has_box(text):
-        return []
-    open_braces: list[int] = []  # start of the content for a box, -1 for a plain brace, -2 for what is not seen
-    closed: list[Span] = []  # closed boxes (content start, content end), outermost only
-    last_opened = -1
-    for match in _BOX_TOKEN.finditer(text, _first_box(text)):
-        token = match.group()
-        if match["bare"]:
-            closed.append(match.span("bare"))
-        elif token == "{":
-            open_braces.append(-1)
-        elif match["gone"]:
-            open_braces.append(-2 - match.end())
-        elif token[-1] == "{" and len(token) > 2:
-            open_braces.append(match.end())
-            last_opened = match.end()
-        elif token == "}" and open_braces:
-            start = open_braces.pop()
-            if start != -1:
-                first = start if start >= 0 else -2 - start
-                while closed and closed[-1][0] > first:
-                    closed.pop()
-                if start >= 0:
-                    closed.append((start, match.start()))
-    closed = [(a, b) for a, b in closed if text[a:b].strip()]
-    if not closed or (last_opened > closed[-1][1] and not _is_empty_box(text, last_opened)):
-        return []
-    while usable is not None and closed and not usable(closed[-1]):
-        closed.pop()
-    if not closed:
-        return []
-    group = [closed[-1]]
-    for before in reversed(closed[-_MAX_BOXES:-1]):
-        gap = text[before[1] + 1 : group[-1][0]]
-        gap = gap[: gap.rfind("\\")]
-        joined = len(gap) < 40 and _BETWEEN_BOXES.fullmatch(gap) and re.search(r",|and|or", gap)
-        if not joined:
-            break
-        group.append(before)
-    return group[::-1]
-
-
-def _first_box(text: str) -> int:
-    """Where to start looking: at the first box, or at 0 if it may stand in something that is not seen."""
-    start = min(at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0)
-    if any([sign in text[:start] for sign in _HIDING]):
-        return 0
-    while start and text[start - 1] == "\\":  # \\\\boxed is a line break and a word
-        start -= 1
-    return start
-
-
-def _has_box(text: str) -> bool:
-    return "\\boxed" in text or "\\fbox" in text
-
-
-def _is_empty_box(text: str, start: int) -> bool:
-    """`start` is just after the opening brace."""
-    return text[start:].lstrip()[:1] == "}"
 
 
 def hash_mark(text: str) -> str | None:
@@ -182,7 +94,7 @@ def _said(text: str, start: int) -> tuple[str | None, int]:
     found: list[str] = []  # one formula, or several that are joined by "and", "or" or a comma
     joint: re.Match[str] | None = _MATH.match(tail)
     end = 0
-    while joint and len(found) < _MAX_BOXES:
+    while joint and len(found) < _MOST_MARKS:
         found.append(next(g for g in joint.groups() if g is not None).strip())
         end = joint.end()
         between = _JOINT.match(tail, end)
@@ -268,7 +180,7 @@ def find(text: str, method: str, conclude: bool = False) -> Found:
     outside = unquoted(outside)
     found = _marked(outside, method)
     if found is None and (method == "conclusion" or (conclude and method == "auto")):
-        rejected = method == "auto" and (_has_box(outside) or (_may_say(outside) and _ANSWER_IS.search(outside)))
+        rejected = method == "auto" and (has_box(outside) or (_may_say(outside) and _ANSWER_IS.search(outside)))
         answer = None if rejected else conclusion(outside)
         if answer is None:
             return _NONE
@@ -291,8 +203,8 @@ def extract(text: str, method: str) -> tuple[str, str] | None:
 
 def _marked(text: str, method: str) -> Found | None:
     """The last answer with the clearest mark."""
-    if method in ("auto", "boxed") and _has_box(text):
-        start_of = functools.partial(_box_start, text)
+    if method in ("auto", "boxed") and has_box(text):
+        start_of = functools.partial(box_start, text)
         spans = box_spans(text, lambda span: lastword.asserted(text, start_of(span[0])))
         if spans:
             return _from_boxes(text, spans, start_of(spans[-1][0]))
@@ -318,17 +230,13 @@ def _may_say(text: str) -> bool:
     return "nswer" in text or "NSWER" in text
 
 
-def _box_start(text: str, content: int) -> int:
-    return text.rfind("\\", max(0, content - 40), content)
-
-
 def _only_quoted_boxes(text: str) -> bool:
     """Are all boxes closed and filled, but none of them the answer?"""
     return bool(box_spans(text))
 
 
 def _from_boxes(text: str, spans: list[Span], start: int) -> Found:
-    texts = _texts(text, spans)
+    texts = contents(text, spans)
     answer, name = ", ".join(texts)[:_MAX_ANSWER], "boxed" if len(texts) == 1 else "boxes"
     end = spans[-1][1] + (text[spans[-1][1] : spans[-1][1] + 1] == "}")
     if _box_beside(text, start, texts):
@@ -360,7 +268,7 @@ def _box_beside(text: str, start: int, texts: Sequence[str]) -> bool:
 def _from_words(text: str) -> Found | None:
     if not _may_say(text):
         return None
-    for match in itertools.islice(reversed(deque(_ANSWER_IS.finditer(text), maxlen=_MAX_BOXES)), None):
+    for match in itertools.islice(reversed(deque(_ANSWER_IS.finditer(text), maxlen=_MOST_MARKS)), None):
         if _CONDITIONAL.search(match.group()) or lastword.negated(text, match.end()):
             continue
         if not lastword.asserted(text, match.start()):
@@ -391,12 +299,12 @@ def _checked(text: str, answer: str, name: str, start: int, end: int) -> Found:
 def _values(later: str) -> Iterator[str]:
     """What other marks in the text after the answer say."""
     if "\\boxed" in later or "\\fbox" in later:
-        yield from _texts(later, box_spans(later, lambda span: lastword.asserted(later, _box_start(later, span[0]))))
+        yield from contents(later, box_spans(later, lambda span: lastword.asserted(later, box_start(later, span[0]))))
     for found in (hash_mark(later), answer_line(later)):
         if found:
             yield found
     if _may_say(later):
-        for match in itertools.islice(_ANSWER_IS.finditer(later), _MAX_BOXES):
+        for match in itertools.islice(_ANSWER_IS.finditer(later), _MOST_MARKS):
             if (found := _said(later, match.end())[0]) and " by " not in match.group():
                 yield found
 

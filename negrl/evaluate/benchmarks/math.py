@@ -8,7 +8,7 @@ from typing import Any
 
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
 from negrl.files import gold_value
-from negrl.verify.extract import boxed
+from negrl.verify.boxes import boxed
 
 LICENSE = "MIT (contested: the problem texts are AoPS's, DMCA January 2025)"
 SUBJECTS = (

@@ -8,7 +8,7 @@ from typing import Any
 from negrl.evaluate.benchmarks.base import Benchmark, Row, Source, either, optional
 from negrl.evaluate.benchmarks.math import TRAIN
 from negrl.files import gold_value
-from negrl.verify.extract import boxed
+from negrl.verify.boxes import boxed
 
 
 def read(row: dict[str, Any], where: str) -> Row:
